@@ -1,0 +1,79 @@
+// The memory behind a variable: a value, and once somebody contributes to it, a gradient. Cells are counted: the value
+// goes back to the arena with its last reader, the gradient with the last holder, as in a program that frees by hand.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include <dvla/core/arena.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace detail {
+
+template <class T>
+struct cell;
+
+/// A counted reference to a cell. A reader keeps the value alive; a mere holder only the gradient.
+template <class T, bool Reads>
+class cell_reference {
+ public:
+  cell_reference() = default;
+  explicit cell_reference(cell<T>* c) : cell_(c) { acquire(); }
+  cell_reference(cell_reference const& other) : cell_(other.cell_) { acquire(); }
+  cell_reference(cell_reference&& other) noexcept : cell_(std::exchange(other.cell_, nullptr)) {}
+  cell_reference& operator=(cell_reference other) noexcept {
+    std::swap(cell_, other.cell_);
+    return *this;
+  }
+  ~cell_reference() {
+    if (cell_ == nullptr || cell_->memory == nullptr) return;
+    if constexpr (Reads) {
+      if (--cell_->readers == 0) cell_->drop_value();
+    }
+    if (--cell_->holders == 0) cell_->destroy();
+  }
+
+  [[nodiscard]] cell<T>* operator->() const { return cell_; }
+  [[nodiscard]] cell<T>* get() const { return cell_; }
+  [[nodiscard]] explicit operator bool() const { return cell_ != nullptr; }
+
+ private:
+  void acquire() {
+    if (cell_ == nullptr || cell_->memory == nullptr) return;
+    ++cell_->holders;
+    if constexpr (Reads) ++cell_->readers;
+  }
+
+  cell<T>* cell_ = nullptr;
+};
+
+template <class T>
+struct cell {
+  T* value = nullptr;
+  T* gradient = nullptr;
+  std::size_t count = 0;
+  memory_source* memory = nullptr;  // null for parameters, which are not counted
+  cell_reference<T, true> shares;   // whose value this is, if it is another cell's
+  std::uint32_t holders = 0, readers = 0;
+  bool owns_value = false;
+  bool wants_gradient = false;
+  bool has_gradient = false;  // the gradient holds a sum already: the next contribution is added
+
+  void drop_value() {
+    if (owns_value) memory->release(value, count * sizeof(T));
+    value = nullptr;
+    shares = {};
+  }
+
+  void destroy() {
+    if (gradient != nullptr) memory->release(gradient, count * sizeof(T));
+    memory_source* const home = memory;
+    this->~cell();
+    home->release(this, sizeof(cell));
+  }
+};
+
+}  // namespace detail
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,195 @@
+// Where a computation happens: device, arena, mode and random streams. An inference context computes; a tape also records
+// and runs the recording backwards. A model is called with variables of either and cannot tell the difference.
+#pragma once
+
+#include <new>
+#include <vector>
+
+#include <dvla/autodiff/cell.hpp>
+#include <dvla/core/philox.hpp>
+#include <dvla/core/view.hpp>
+
+namespace dvla::inline DVLA_ABI {
+
+template <class T, class S, class Context>
+class variable;
+
+/// What inference and tape share. Not for concurrent use; variables must not outlive it.
+template <class Device>
+class context {
+ public:
+  using device_type = Device;
+
+  explicit context(Device device) : device_(device) {}
+  context(context const&) = delete;
+  context& operator=(context const&) = delete;
+
+  [[nodiscard]] Device const& device() const { return device_; }
+  [[nodiscard]] dvla::arena<Device>& memory() { return arena_; }
+
+  /// Training mode: batch statistics in BatchNorm, drop-path and dropout at work. Off at first.
+  [[nodiscard]] bool training() const { return training_; }
+  void training(bool on) { training_ = on; }
+
+  /// Names the random numbers of what follows: the same seed and step give the same draws, in the order of the calls.
+  void begin_step(std::uint64_t seed, std::uint64_t step) {
+    seed_ = seed;
+    step_ = step;
+    draws_ = 0;
+  }
+
+  /// The next stream of random numbers of this step.
+  [[nodiscard]] random_stream next_stream(draw what) { return {seed_, what, draws_++, step_}; }
+
+  /// Uninitialised workspace of the arena, returned to it at the end of the scope.
+  template <class T>
+  class workspace {
+   public:
+    workspace(context& owner, std::size_t count)
+        : owner_(&owner), count_(count), data_(static_cast<T*>(owner.arena_.allocate(count * sizeof(T)))) {}
+    workspace(workspace const&) = delete;
+    workspace& operator=(workspace const&) = delete;
+    ~workspace() { owner_->arena_.release(data_, count_ * sizeof(T)); }
+    [[nodiscard]] T* data() const { return data_; }
+
+   private:
+    context* owner_;
+    std::size_t count_;
+    T* data_;
+  };
+
+  /// A cell of `count` elements: its own uninitialised memory, or the caller's.
+  template <class T>
+  [[nodiscard]] detail::cell<T>* make_cell(std::size_t count, T* external = nullptr) {
+    auto* const c = new (arena_.allocate(sizeof(detail::cell<T>))) detail::cell<T>{};
+    c->count = count;
+    c->memory = &arena_;
+    c->owns_value = external == nullptr;
+    c->value = external != nullptr ? external : static_cast<T*>(arena_.allocate(count * sizeof(T)));
+    return c;
+  }
+
+ private:
+  Device device_;
+  dvla::arena<Device> arena_;
+  std::uint64_t seed_ = 0, step_ = 0;
+  std::uint32_t draws_ = 0;
+  bool training_ = false;
+};
+
+/// Computes without recording: values are freed as soon as nothing refers to them.
+template <class Device = cpu>
+class inference : public context<Device> {
+ public:
+  static constexpr bool records = false;
+  explicit inference(Device device = {}) : context<Device>(device) {}
+
+  /// A variable that reads the caller's memory, which must outlive it.
+  template <class Tensor>
+  [[nodiscard]] auto operator()(Tensor const& t) {
+    return make_constant(*this, t);
+  }
+};
+
+/// Computes and records; backward() runs the recording in reverse. A node is freed as soon as it has run.
+template <class Device = cpu>
+class tape : public context<Device> {
+ public:
+  static constexpr bool records = true;
+  explicit tape(Device device = {}) : context<Device>(device) { nodes_.reserve(4096); }
+  ~tape() { clear(); }
+
+  /// A variable that reads the caller's memory, which must outlive it; no gradient flows to it.
+  template <class Tensor>
+  [[nodiscard]] auto operator()(Tensor const& t) {
+    return make_constant(*this, t);
+  }
+
+  /// Whether operations are recorded now.
+  [[nodiscard]] bool recording() const { return recording_; }
+
+  /// Nothing is recorded while the guard lives.
+  class no_grad_guard {
+   public:
+    explicit no_grad_guard(tape& t) : tape_(&t), before_(std::exchange(t.recording_, false)) {}
+    no_grad_guard(no_grad_guard const&) = delete;
+    no_grad_guard& operator=(no_grad_guard const&) = delete;
+    ~no_grad_guard() { tape_->recording_ = before_; }
+
+   private:
+    tape* tape_;
+    bool before_;
+  };
+  [[nodiscard]] no_grad_guard no_grad() { return no_grad_guard(*this); }
+
+  /// Runs f(gradient of the output) in the backward pass, unless no gradient has reached the output.
+  template <class T, class F>
+  void record(detail::cell<T>* output, F f) {
+    using callback = callback_node<T, F>;
+    output->wants_gradient = true;
+    void* const memory = this->memory().allocate(sizeof(callback));
+    nodes_.push_back({new (memory) callback(output, std::move(f)), sizeof(callback)});
+  }
+
+  /// Gradients of the sum of a variable's elements, usually the loss alone, with respect to everything recorded.
+  template <class T, class S>
+  void backward(variable<T, S, tape> const& loss) {
+    expect(loss.wants_gradient(), "backward: the loss does not depend on any parameter or watched variable; nothing was recorded for it");
+    auto const seed = loss.add_gradient();
+    fill(this->device(), loss.size(), seed.data, T(1));
+    run();
+  }
+
+  /// As backward(loss), with the gradient of the final objective by `output` given.
+  template <class T, class S>
+  void backward(variable<T, S, tape> const& output, view<T const, S, contiguous, Device> gradient) {
+    auto const seed = output.add_gradient();
+    copy(this->device(), output.size(), gradient.data, seed.data);
+    run();
+  }
+
+  /// Forgets what was recorded.
+  void clear() {
+    while (!nodes_.empty()) pop();
+  }
+
+ private:
+  struct base_node {
+    virtual ~base_node() = default;
+    virtual void run() = 0;
+  };
+
+  template <class T, class F>
+  struct callback_node final : base_node {
+    callback_node(detail::cell<T>* out, F callable) : output(out), f(std::move(callable)) {}
+    void run() override {
+      if (output->has_gradient) f(static_cast<T const*>(output->gradient));
+    }
+    detail::cell_reference<T, false> output;
+    F f;
+  };
+
+  struct entry {
+    base_node* node;
+    std::size_t bytes;
+  };
+
+  void pop() {
+    auto const last = nodes_.back();
+    nodes_.pop_back();
+    last.node->~base_node();
+    this->memory().release(last.node, last.bytes);
+  }
+
+  void run() {
+    while (!nodes_.empty()) {
+      nodes_.back().node->run();
+      pop();
+    }
+  }
+
+  std::vector<entry> nodes_;
+  bool recording_ = true;
+};
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,260 @@
+// Evaluation of an expression over variables: one fused loop forward; on a tape one node with one fused loop backward.
+//
+// What the backward loop keeps is decided by type: a leaf whose value no derivative reads is kept as a gradient handle
+// only, so a residual sum keeps nothing and a product with a constant keeps the constant alone.
+#pragma once
+
+#include <dvla/autodiff/variable.hpp>
+#include <dvla/expr/bind.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace detail {
+
+/// The context type of an expression: that of its first variable, or void.
+template <class E>
+struct context_of {
+  using type = void;
+};
+template <class T, class S, class C>
+struct context_of<leaf<variable<T, S, C>>> {
+  using type = C;
+};
+template <class Op, class... Children>
+struct context_of<node<Op, Children...>> {
+  template <class... C>
+  struct first {
+    using type = void;
+  };
+  template <class C, class... Rest>
+  struct first<C, Rest...> {
+    using type = std::conditional_t<std::is_void_v<C>, typename first<Rest...>::type, C>;
+  };
+  using type = typename first<typename context_of<Children>::type...>::type;
+};
+
+/// Calls f(source) for each leaf, left to right.
+template <class E, class F>
+void visit_leaves(E const& e, F&& f) {
+  if constexpr (requires { e.children; }) {
+    for_each(e.children, [&](auto const& child) { visit_leaves(child, f); });
+  } else if constexpr (requires { e.source; }) {
+    f(e.source);
+  }
+}
+
+template <class E>
+[[nodiscard]] auto* find_context(E const& e) {
+  using context = typename context_of<E>::type;
+  if constexpr (std::is_void_v<context>) {
+    return static_cast<void*>(nullptr);
+  } else {
+    context* found = nullptr;
+    visit_leaves(e, [&](auto const& source) {
+      if constexpr (is_variable<std::remove_cvref_t<decltype(source)>>)
+        if (found == nullptr) found = &source.context();
+    });
+    return found;
+  }
+}
+
+/// Sources that can receive a gradient.
+template <class Source>
+concept tracked_source = requires(Source const& s) {
+  s.add_gradient();
+  s.gradient_only();
+};
+
+template <class E>
+inline constexpr bool tracks = false;
+template <class Source>
+inline constexpr bool tracks<leaf<Source>> = tracked_source<Source>;
+template <class Op, class... C>
+inline constexpr bool tracks<node<Op, C...>> = (tracks<C> || ...);
+
+/// A leaf in a recorded node: Value holds the source itself, otherwise its gradient handle is all there is.
+template <class Source, bool Value>
+struct kept_leaf {
+  using kept = std::conditional_t<Value, Source, decltype(std::declval<Source const&>().gradient_only())>;
+  using shape_type = typename Source::shape_type;
+  using value_type = typename Source::value_type;
+  kept source;
+};
+
+/// A recorded node.
+template <class Op, class... Children>
+struct kept_node {
+  pack<Children...> children;
+};
+
+template <class Op, std::size_t J, class... C, std::size_t... I>
+[[nodiscard]] constexpr bool reads_child(std::index_sequence<I...>) {
+  return ((tracks<C> && Op::uses(I, J)) || ...);
+}
+
+/// The expression as the backward pass keeps it; Value says whether an ancestor's derivative reads this value.
+template <bool Value>
+[[nodiscard]] inline auto keep(number const& n) {
+  return n;
+}
+template <bool Value, class Source>
+[[nodiscard]] auto keep(leaf<Source> const& l) {
+  if constexpr (!tracked_source<Source>) return l;
+  else if constexpr (Value) return kept_leaf<Source, true>{l.source};
+  else return kept_leaf<Source, false>{l.source.gradient_only()};
+}
+template <bool Value, class Op, class... C>
+[[nodiscard]] auto keep(node<Op, C...> const& n) {
+  return [&]<std::size_t... I>(std::index_sequence<I...> all) {
+    return kept_node<Op, decltype(keep<Value || reads_child<Op, I, C...>(all)>(get<I>(n.children)))...>{
+        {keep<Value || reads_child<Op, I, C...>(all)>(get<I>(n.children))...}};
+  }(std::index_sequence_for<C...>{});
+}
+
+/// Whether a leaf of shape S gets one contribution an element in a loop of shape Loop.
+template <class S, class Loop>
+[[nodiscard]] constexpr bool covers() {
+  if constexpr (S::rank != Loop::rank) return false;
+  for (std::size_t i = 0; i < S::rank; ++i)
+    if (S::statics[i] == 1 && Loop::statics[i] != 1) return false;
+  return true;
+}
+
+/// A broadcast leaf's gradient while the backward loop runs: one partial sum a chunk.
+template <class T>
+struct partial_sums {
+  gradient_target<T> total;
+  std::size_t count = 0;
+  T* memory = nullptr;
+};
+
+/// Bound leaves for the backward pass, with their sinks.
+template <class T, std::size_t R, class Loop, class Context>
+struct backward_binder {
+  static constexpr std::size_t most_chunks = 16;  // partial sums of a broadcast leaf; fixed, so the order of addition is too
+  Context& context;
+  std::size_t chunks;
+  std::array<partial_sums<T>, 8> partials{};
+  std::size_t partial_count = 0;
+
+  auto bind(number const& n) { return forward_binder<T, R>::bind(n); }
+  template <class Source>
+  auto bind(leaf<Source> const& l) {
+    return forward_binder<T, R>::bind(l);
+  }
+
+  template <class Source, bool Value>
+  auto bind(kept_leaf<Source, Value> const& l) {
+    using S = typename Source::shape_type;
+    constexpr auto walk = S::rank > R ? bound::inner::unit : walk_of<S, contiguous>();
+    bound::tracked_elements<T, walk, R, Value> out{};
+    view<T const, S> const layout{nullptr, l.source.shape()};
+    if constexpr (S::rank > R) out.values.strides = {1};
+    else out.values.strides = loop_strides<R>(layout);
+    if constexpr (Value) out.values.data = l.source.data_pointer();
+    if constexpr (S::rank > R || covers<S, Loop>()) {
+      auto const target = l.source.add_gradient();
+      out.gradient = target.data;
+      out.into = !target ? bound::sink::none : target.accumulate ? bound::sink::add : bound::sink::write;
+    } else if (l.source.wants_gradient()) {
+      expect(partial_count < partials.size(), "an expression has more than ", partials.size(),
+             " broadcast variables; evaluate a part of it first");
+      auto& p = partials[partial_count++];
+      p.total = l.source.add_gradient();
+      p.count = l.source.size();
+      p.memory = static_cast<T*>(context.memory().allocate(chunks * p.count * sizeof(T)));
+      fill(context.device(), chunks * p.count, p.memory, T(0));
+      out.gradient = p.memory;
+      out.into = bound::sink::add;
+    }
+    return out;
+  }
+
+  template <class Op, class... C>
+  auto bind(kept_node<Op, C...> const& n) {
+    return bind_children<Op>(n.children, std::index_sequence_for<C...>{});
+  }
+
+  /// Adds the partial sums to the gradients, chunk by chunk in order, and returns their memory.
+  void finish() {
+    for (std::size_t i = 0; i < partial_count; ++i) {
+      auto const& p = partials[i];
+      column_sum(context.device(), chunks, p.count, p.memory, p.total.data, p.total.accumulate);
+      context.memory().release(p.memory, chunks * p.count * sizeof(T));
+    }
+  }
+
+ private:
+  template <class Op, class... C, std::size_t... I>
+  auto bind_children(pack<C...> const& children, std::index_sequence<I...>) {
+    return bound::operation<Op, decltype(bind(get<I>(children)))...>{{bind(get<I>(children))...}};
+  }
+};
+
+/// Moves the sinks of broadcast leaves to a chunk's own partial sums.
+template <class E, class P>
+void offset_partials(E& e, std::size_t chunk, P const& partials, std::size_t count) {
+  if constexpr (requires { e.children; }) {
+    for_each(e.children, [&](auto& child) { offset_partials(child, chunk, partials, count); });
+  } else if constexpr (requires { e.gradient; }) {
+    for (std::size_t i = 0; i < count; ++i)
+      if (e.gradient == partials[i].memory) {
+        e.gradient += chunk * partials[i].count;
+        break;
+      }
+  }
+}
+
+/// The backward pass of a kept expression over a loop of shape S; dy has the loop's shape, or inner extent 1.
+template <class T, bool Flat, class S, class DyShape, class Context, class Kept>
+void backward_loop(Context& context, S const& extents, Kept const& kept, view<T const, DyShape> const& dy) {
+  constexpr std::size_t R = Flat ? 1 : S::rank;
+  std::array<std::size_t, R> loop{};
+  if constexpr (Flat) loop = {extents.size()};
+  else loop = extents.extents();
+  using binder_type = backward_binder<T, R, S, Context>;
+  kernels::loop_chunks const chunks(loop, binder_type::most_chunks);
+  binder_type binder{context, std::max<std::size_t>(chunks.count, 1)};
+  auto const bound_expression = binder.bind(kept);
+  auto const adjoint = forward_binder<T, R>::bind(leaf<view<T const, DyShape>>{dy});
+  evaluate_backward<T>(context.device(), loop, chunks, bound_expression, adjoint, [&](std::size_t chunk, auto& e) {
+    offset_partials(e, chunk, binder.partials, binder.partial_count);
+  });
+  binder.finish();
+}
+
+}  // namespace detail
+
+/// The expression's value as a new variable, computed in one pass; on a tape its backward pass is one pass too.
+template <class E>
+  requires(std::remove_cvref_t<E>::is_expression)
+[[nodiscard]] auto evaluate(E const& expression) {
+  using T = typename E::value_type;
+  using S = typename E::shape_type;
+  auto* const context = detail::find_context(expression);
+  static_assert(!std::is_void_v<std::remove_pointer_t<decltype(context)>>,
+                "evaluate needs a variable in the expression; assign an expression of plain tensors to a tensor instead");
+  using Context = std::remove_pointer_t<decltype(context)>;
+  auto const extents = expression.extents();
+  auto y = make_variable<T>(*context, extents);
+  assign(view<T, S, contiguous, typename Context::device_type>(y.data_pointer(), extents), expression, context->device());
+  if constexpr (Context::records && detail::tracks<E>) {
+    bool wanted = false;
+    detail::visit_leaves(expression, [&](auto const& source) {
+      if constexpr (detail::tracked_source<std::remove_cvref_t<decltype(source)>>) wanted = wanted || source.wants_gradient();
+    });
+    if (wanted && context->recording())
+      context->record(y.cell(), [context, extents, kept = detail::keep<false>(expression)](T const* dy) {
+        constexpr bool flat = detail::runs_flat<E, S>::value || S::rank == 0;
+        detail::backward_loop<T, flat>(*context, extents, kept, view<T const, S>(dy, extents));
+      });
+  }
+  return y;
+}
+
+/// A variable is its own value.
+template <class T, class S, class C>
+[[nodiscard]] variable<T, S, C> const& evaluate(variable<T, S, C> const& x) {
+  return x;
+}
+
+}  // namespace dvla::inline DVLA_ABI

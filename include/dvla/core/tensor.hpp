@@ -1,0 +1,86 @@
+// An owning tensor: memory of its device, 64-byte aligned on the heap whatever the flags, moved but not copied silently.
+#pragma once
+
+#include <utility>
+
+#include <dvla/core/view.hpp>
+
+namespace dvla::inline DVLA_ABI {
+
+/// Elements of type T (float, double, bfloat16 or an integer) in row-major order on Device.
+template <class T, class S, class Device = cpu>
+class tensor {
+ public:
+  using value_type = T;
+  using shape_type = S;
+  using device_type = Device;
+  static constexpr std::size_t rank = S::rank;
+
+  /// A tensor whose extents are all in the type. Elements are value-initialised to zero.
+  tensor()
+    requires(S::dynamic_rank == 0)
+      : tensor(S{}) {}
+
+  /// Elements are zero.
+  explicit tensor(S const& s) : extents_(s), data_(allocate(s.size())) { fill(T(0)); }
+
+  tensor(tensor&& other) noexcept : extents_(other.extents_), data_(std::exchange(other.data_, nullptr)) {}
+  tensor& operator=(tensor&& other) noexcept {
+    if (this != &other) {
+      Device::deallocate(data_);
+      extents_ = other.extents_;
+      data_ = std::exchange(other.data_, nullptr);
+    }
+    return *this;
+  }
+  tensor(tensor const&) = delete;  // copy with clone(), where it can be seen
+  tensor& operator=(tensor const&) = delete;
+  ~tensor() { Device::deallocate(data_); }
+
+  /// Evaluates an expression into this tensor (kernels/cpu/elementwise.hpp); its shape must equal the tensor's.
+  template <class E>
+    requires(E::is_expression)
+  tensor& operator=(E const& e) {
+    assign(view_of(), e);
+    return *this;
+  }
+
+  [[nodiscard]] tensor clone() const {
+    tensor copy(extents_);
+    for (std::size_t i = 0; i < size(); ++i) copy.data_[i] = data_[i];
+    return copy;
+  }
+
+  void fill(T value) {
+    for (std::size_t i = 0; i < size(); ++i) data_[i] = value;
+  }
+
+  [[nodiscard]] T* data() { return data_; }
+  [[nodiscard]] T const* data() const { return data_; }
+  [[nodiscard]] S const& shape() const { return extents_; }
+  [[nodiscard]] std::size_t size() const { return extents_.size(); }
+
+  template <class... I>
+  [[nodiscard]] T& operator()(I... index) {
+    return view_of()(index...);
+  }
+  template <class... I>
+  [[nodiscard]] T const& operator()(I... index) const {
+    return view_of()(index...);
+  }
+
+  [[nodiscard]] view<T, S, contiguous, Device> view_of() & { return {data_, extents_}; }
+  [[nodiscard]] view<T const, S, contiguous, Device> view_of() const& { return {data_, extents_}; }
+  void view_of() && = delete;  // a view of a temporary would dangle
+
+  operator view<T, S, contiguous, Device>() & { return view_of(); }               // NOLINT
+  operator view<T const, S, contiguous, Device>() const& { return view_of(); }  // NOLINT
+
+ private:
+  static T* allocate(std::size_t count) { return static_cast<T*>(Device::allocate(count * sizeof(T))); }
+
+  S extents_;
+  T* data_;
+};
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,311 @@
+// The element-wise operations: what each computes on a value V (a float, a double or a SIMD batch) and its derivatives.
+//
+// An operation is a struct with
+//   apply(a...)                     the value
+//   derivative<I>(g, y, a...)       g times the partial derivative by argument I; y is the value
+//   uses(I, J)                      whether derivative<I> reads the value of argument J (y counts as reading all)
+// Mathematical functions are found by argument-dependent lookup, so the same text serves xsimd batches and GPU threads.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include <dvla/core/config.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace op {
+
+/// c ? a : b, element by element, for a mask or a bool.
+template <class C, class V>
+DVLA_HD DVLA_INLINE V choose(C condition, V a, V b) {
+  if constexpr (requires { select(condition, a, b); }) {
+    return select(condition, a, b);
+  } else {
+    return condition ? a : b;
+  }
+}
+
+struct add {
+  static constexpr bool uses(std::size_t, std::size_t) { return false; }
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return a + b;
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V, V) {
+    return g;
+  }
+};
+
+struct subtract {
+  static constexpr bool uses(std::size_t, std::size_t) { return false; }
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return a - b;
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V, V) {
+    return I == 0 ? g : -g;
+  }
+};
+
+struct multiply {
+  static constexpr bool uses(std::size_t i, std::size_t j) { return i != j; }
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return a * b;
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a, V b) {
+    return g * (I == 0 ? b : a);
+  }
+};
+
+struct divide {
+  static constexpr bool uses(std::size_t i, std::size_t j) { return i == 1 || j == 1; }
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return a / b;
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V y, V, V b) {
+    if constexpr (I == 0) return g / b;
+    else return -g * y / b;
+  }
+};
+
+struct negate {
+  static constexpr bool uses(std::size_t, std::size_t) { return false; }
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    return -a;
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V) {
+    return -g;
+  }
+};
+
+struct uses_all {
+  static constexpr bool uses(std::size_t, std::size_t) { return true; }
+};
+
+struct square : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    return a * a;
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
+    return g * (a + a);
+  }
+};
+
+struct absolute : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    return choose(a < V(0), -a, a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
+    return choose(a < V(0), -g, choose(a > V(0), g, V(0)));
+  }
+};
+
+struct exp : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    using std::exp;
+    return exp(a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
+    return g * y;
+  }
+};
+
+struct log : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    using std::log;
+    return log(a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
+    return g / a;
+  }
+};
+
+struct sqrt : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    using std::sqrt;
+    return sqrt(a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
+    return g * V(0.5) / y;
+  }
+};
+
+struct rsqrt : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    using std::sqrt;
+    return V(1) / sqrt(a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
+    return g * V(-0.5) * y * y * y;
+  }
+};
+
+struct tanh : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    using std::tanh;
+    return tanh(a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
+    return g * (V(1) - y * y);
+  }
+};
+
+struct sigmoid : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    using std::exp;
+    return V(1) / (V(1) + exp(-a));
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
+    return g * y * (V(1) - y);
+  }
+};
+
+struct erf : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    using std::erf;
+    return erf(a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
+    using std::exp;
+    return g * V(1.1283791670955126) * exp(-a * a);  // 2 / sqrt(pi)
+  }
+};
+
+/// x Phi(x) with the exact normal distribution function (Hendrycks and Gimpel 2016).
+struct gelu : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V distribution(V a) {
+    using std::erf;
+    return V(0.5) + V(0.5) * erf(a * V(0.70710678118654752));
+  }
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    return a * distribution(a);
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
+    using std::exp;
+    return g * (distribution(a) + a * V(0.39894228040143268) * exp(V(-0.5) * a * a));  // 1 / sqrt(2 pi)
+  }
+};
+
+struct relu : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    return choose(a < V(0), V(0), a);  // a NaN passes through
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
+    return choose(a > V(0), g, V(0));
+  }
+};
+
+struct pow : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    using std::pow;
+    return pow(a, b);
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V y, V a, V b) {
+    using std::log;
+    using std::pow;
+    if constexpr (I == 0) return g * b * pow(a, b - V(1));
+    else return g * y * log(a);
+  }
+};
+
+struct maximum : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return choose(a < b, b, a);
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a, V b) {
+    return choose(a < b, I == 0 ? V(0) : g, I == 0 ? g : V(0));
+  }
+};
+
+struct minimum : uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return choose(b < a, b, a);
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a, V b) {
+    return choose(b < a, I == 0 ? V(0) : g, I == 0 ? g : V(0));
+  }
+};
+
+/// Comparisons give 1 or 0; their derivative is 0.
+struct comparison {
+  static constexpr bool uses(std::size_t, std::size_t) { return false; }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V, V, V, V) {
+    return V(0);
+  }
+};
+
+struct less : comparison {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return choose(a < b, V(1), V(0));
+  }
+};
+
+struct less_equal : comparison {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return choose(a <= b, V(1), V(0));
+  }
+};
+
+struct equal : comparison {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a, V b) {
+    return choose(a == b, V(1), V(0));
+  }
+};
+
+/// a where the condition is not 0, b elsewhere.
+struct select {
+  static constexpr bool uses(std::size_t i, std::size_t j) { return i > 0 && j == 0; }
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V c, V a, V b) {
+    return choose(c == V(0), b, a);
+  }
+  template <std::size_t I, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V c, V, V) {
+    if constexpr (I == 0) return V(0);
+    else return choose(c == V(0), I == 1 ? V(0) : g, I == 1 ? g : V(0));
+  }
+};
+
+}  // namespace op
+}  // namespace dvla::inline DVLA_ABI
