@@ -73,26 +73,39 @@ class named_tensors {
     return std::nullopt;
   }
 
-  /// The model inside a training checkpoint: tensors under the wrapper "state_dict.", "model.", "params." or "module."
-  /// without that prefix, wrappers in one another stripped one by one. A wrapper counts where its tensors are the only
-  /// ones, or where it is "state_dict." or "model." beside something else, such as the state of an optimizer.
+  /// The model inside a training checkpoint: the tensors under a wrapper "state_dict.", "model.", "params." or "module."
+  /// without that prefix, and so on for wrappers in one another. A prefix is taken for a wrapper where every tensor has
+  /// it, leaving aside those of an optimizer, a schedule or an averaged model; "state_dict." is one beside anything.
   [[nodiscard]] named_tensors state_dict() const {
-    named_tensors inner = *this;
-    for (std::string_view const wrapper : {"state_dict.", "model.", "params.", "module.", "state_dict.", "model.", "module."})
-      inner = inner.unwrapped(wrapper);
-    return inner;
+    for (std::string_view const wrapper : {"state_dict.", "model.", "params.", "module."})
+      if (is_wrapper(wrapper)) return unwrapped(wrapper).state_dict();
+    return *this;
   }
 
  private:
+  static bool has_prefix(stored_tensor const& tensor, std::string_view prefix) {
+    return std::string_view(tensor.name).starts_with(prefix);
+  }
+
+  static bool is_training_state(stored_tensor const& tensor) {
+    return has_prefix(tensor, "optim") || has_prefix(tensor, "scheduler.") || has_prefix(tensor, "lr_scheduler.") ||
+           has_prefix(tensor, "scaler.") || has_prefix(tensor, "ema.") || has_prefix(tensor, "model_ema.");
+  }
+
+  [[nodiscard]] bool is_wrapper(std::string_view prefix) const {
+    auto const wrapped = [&](stored_tensor const& tensor) { return has_prefix(tensor, prefix); };
+    auto const expected = [&](stored_tensor const& tensor) { return wrapped(tensor) || is_training_state(tensor); };
+    return std::any_of(tensors_.begin(), tensors_.end(), wrapped) &&
+           (prefix == "state_dict." || std::all_of(tensors_.begin(), tensors_.end(), expected));
+  }
+
   [[nodiscard]] named_tensors unwrapped(std::string_view prefix) const {
     std::vector<stored_tensor> kept;
     for (stored_tensor const& tensor : tensors_) {
-      if (!std::string_view(tensor.name).starts_with(prefix)) continue;
+      if (!has_prefix(tensor, prefix)) continue;
       kept.push_back(tensor);
       kept.back().name.erase(0, prefix.size());
     }
-    bool const alone = kept.size() == tensors_.size();
-    if (kept.empty() || (!alone && prefix != "state_dict." && prefix != "model.")) return *this;
     return {source_, std::move(kept), metadata_, storage_};
   }
 
