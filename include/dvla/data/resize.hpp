@@ -1,4 +1,5 @@
-// Antialiased resizing that equals Pillow's to the byte: two separable passes in 22-bit fixed point with a rounded 8-bit
+// Antialiased resizing that equals Pillow's to the byte (up to release 12: later ones swap the passes of some sizes, which moves
+// values by one): two separable passes, rows first, in 22-bit fixed point with a rounded 8-bit
 // image between them, and torchvision's rules for sizes and crops around it.
 #pragma once
 
