@@ -21,10 +21,10 @@ template <class T>
 void batch_norm_statistics(cpu const& device, std::size_t rows, std::size_t channels, T const* x, T* mean, T* variance) {
   using namespace norm_sums;
   std::size_t const grain = chunk_rows(channels), chunks = (rows + grain - 1) / grain;
-  detail::scratch<double> const partial(chunks * 2 * channels);  // of each chunk: means, then sums of squared deviations
+  detail::scratch<double> const partial(chunks * 2 * channels);  // of each chunk: means less x's first row, then squares
   parallel_for(device.pool, rows, grain, [&](std::size_t begin, std::size_t end) {
     double* const means = partial.data() + begin / grain * 2 * channels;
-    chunk_moments(end - begin, channels, x + begin * channels, means, means + channels);
+    chunk_moments(end - begin, channels, x + begin * channels, x, means, means + channels);
   });
   for (std::size_t c = 0; c < channels; ++c) {
     // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
@@ -36,7 +36,7 @@ void batch_norm_statistics(cpu const& device, std::size_t rows, std::size_t chan
       count += n;
       center += delta * n / count;
     }
-    mean[c] = T(center);
+    mean[c] = T(double(x[c]) + center);
     variance[c] = T(squares / double(rows));
   }
 }

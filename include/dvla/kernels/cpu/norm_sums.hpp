@@ -68,10 +68,10 @@ void column_sums(cpu const& device, std::size_t rows, std::size_t columns, doubl
     for (std::size_t c = 0; c < 2 * columns; ++c) sums[c] += partial.data()[i * 2 * columns + c];
 }
 
-/// Means of x [rows, columns] and sums of squared deviations from them. The deviations added up are those from the mean of the
-/// first rows, so that a large common mean costs no digits.
+/// Means of x [rows, columns] less `pivot`, and sums of squared deviations from the means. The deviations added up are those
+/// from the mean of the first rows, so that a large common mean costs no digits.
 template <class T>
-void chunk_moments(std::size_t rows, std::size_t columns, T const* x, double* means, double* squares) {
+void chunk_moments(std::size_t rows, std::size_t columns, T const* x, T const* pivot, double* means, double* squares) {
   detail::scratch<T> const memory(3 * columns);
   T* const shift = memory.data();
   std::size_t const first = std::min(rows, block_rows);
@@ -90,7 +90,7 @@ void chunk_moments(std::size_t rows, std::size_t columns, T const* x, double* me
   });
   for (std::size_t c = 0; c < columns; ++c) {
     double const sum = totals.data()[c];
-    means[c] = double(shift[c]) + sum / double(rows);
+    means[c] = (double(shift[c]) - double(pivot[c])) + sum / double(rows);
     squares[c] = std::max(0.0, totals.data()[columns + c] - sum * sum / double(rows));
   }
 }
