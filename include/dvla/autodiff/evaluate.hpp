@@ -5,7 +5,10 @@
 #pragma once
 
 #include <dvla/autodiff/variable.hpp>
-#include <dvla/expr/bind.hpp>
+#include <dvla/expr/assign.hpp>
+#include <dvla/kernels/cpu/elementwise.hpp>
+#include <dvla/kernels/cpu/memory.hpp>
+#include <dvla/kernels/cpu/reduce.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace detail {

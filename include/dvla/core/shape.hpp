@@ -131,25 +131,25 @@ void expect_extent(char const* operation, shape<A...> const& left, std::size_t i
 }
 
 template <std::size_t... E, std::size_t... I>
-auto drop_front(shape<E...>, std::index_sequence<I...>) -> shape<shape<E...>::statics[sizeof...(E) - sizeof...(I) + I]...>;
+auto dropped(shape<E...>, std::index_sequence<I...>) -> shape<shape<E...>::statics[sizeof...(E) - sizeof...(I) + I]...>;
 
 template <std::size_t... E, std::size_t... I>
-auto keep_front(shape<E...>, std::index_sequence<I...>) -> shape<shape<E...>::statics[I]...>;
+auto kept(shape<E...>, std::index_sequence<I...>) -> shape<shape<E...>::statics[I]...>;
 
 }  // namespace detail
 
 /// S without its first N extents.
 template <class S, std::size_t N = 1>
-using drop_front = decltype(detail::drop_front(S{}, std::make_index_sequence<S::rank - N>{}));
+using drop_front = decltype(detail::dropped(S{}, std::make_index_sequence<S::rank - N>{}));
 
 /// The first N extents of S.
 template <class S, std::size_t N>
-using keep_front = decltype(detail::keep_front(S{}, std::make_index_sequence<N>{}));
+using keep_front = decltype(detail::kept(S{}, std::make_index_sequence<N>{}));
 
 namespace detail {
 
 template <std::size_t Axis, std::size_t E, class S, std::size_t... I>
-auto replace_extent(S, std::index_sequence<I...>) -> shape<(I == Axis ? E : S::statics[I])...>;
+auto replaced(S, std::index_sequence<I...>) -> shape<(I == Axis ? E : S::statics[I])...>;
 
 template <std::size_t... A, std::size_t... B>
 auto join(shape<A...>, shape<B...>) -> shape<A..., B...>;
@@ -158,7 +158,7 @@ auto join(shape<A...>, shape<B...>) -> shape<A..., B...>;
 
 /// S with extent Axis replaced by E.
 template <class S, std::size_t Axis, std::size_t E>
-using replace_extent = decltype(detail::replace_extent<Axis, E>(S{}, std::make_index_sequence<S::rank>{}));
+using replace_extent = decltype(detail::replaced<Axis, E>(S{}, std::make_index_sequence<S::rank>{}));
 
 /// The extents of A followed by those of B.
 template <class A, class B>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 #include <dvla/kernels/device.hpp>
 
@@ -18,6 +19,40 @@ void fill(cpu const& device, std::size_t count, T* to, T value) {
 template <class T>
 void copy(cpu const& device, std::size_t count, T const* from, T* to) {
   parallel_for(device.pool, count, memory_grain, [=](std::size_t begin, std::size_t end) { std::copy(from + begin, from + end, to + begin); });
+}
+
+/// Copies `outer` blocks of `block` elements from steps of from_step to steps of to_step, or adds them.
+template <class T>
+void copy_blocks(cpu const& device, std::size_t outer, std::size_t block, T const* from, std::size_t from_step, T* to, std::size_t to_step,
+                 bool accumulate) {
+  std::size_t const grain = std::max<std::size_t>(1, memory_grain / 4 / std::max<std::size_t>(1, block));
+  parallel_for(device.pool, outer, grain, [=](std::size_t begin, std::size_t end) {
+    for (std::size_t o = begin; o < end; ++o) {
+      T const* const source = from + o * from_step;
+      T* const target = to + o * to_step;
+      if (accumulate) {
+        for (std::size_t i = 0; i < block; ++i) target[i] += source[i];
+      } else {
+        std::copy(source, source + block, target);
+      }
+    }
+  });
+}
+
+/// to[r] = from[index[r]] row by row, each row `width` elements.
+template <class T>
+void gather_rows(cpu const& device, std::size_t rows, std::size_t width, std::uint32_t const* index, T const* from, T* to) {
+  parallel_for(device.pool, rows, std::max<std::size_t>(1, memory_grain / 4 / std::max<std::size_t>(1, width)),
+               [=](std::size_t begin, std::size_t end) {
+                 for (std::size_t r = begin; r < end; ++r) std::copy(from + index[r] * width, from + (index[r] + 1) * width, to + r * width);
+               });
+}
+
+/// to[index[r]] += from[r], in the order of r: the adjoint of gather_rows.
+template <class T>
+void scatter_add_rows(cpu const&, std::size_t rows, std::size_t width, std::uint32_t const* index, T const* from, T* to) {
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t i = 0; i < width; ++i) to[index[r] * width + i] += from[r * width + i];
 }
 
 }  // namespace kernels

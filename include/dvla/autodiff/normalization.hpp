@@ -1,0 +1,118 @@
+// BatchNorm (Ioffe and Szegedy, arXiv 1502.03167) and LayerNorm (Ba et al., arXiv 1607.06450) over the last axis.
+#pragma once
+
+#include <dvla/autodiff/operand.hpp>
+#include <dvla/kernels/cpu/layer_norm.hpp>
+#include <dvla/kernels/cpu/memory.hpp>
+#include <dvla/kernels/cpu/norm.hpp>
+#include <dvla/kernels/cpu/statistics.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace op {
+struct batch_norm {};
+struct layer_norm {};
+}  // namespace op
+
+/// The running statistics of a BatchNorm, and how fast they move.
+template <class T>
+struct running_statistics {
+  T* mean;
+  T* variance;
+  double momentum = 0.1;
+};
+
+namespace detail {
+
+/// Whether two gradients of `count` elements are both to be added to; one that is fresh beside one that is not starts at 0.
+template <class T, class Device>
+[[nodiscard]] bool accumulate_both(Device const& device, std::size_t count, gradient_target<T> const& a, gradient_target<T> const& b) {
+  if (!a || !b) return a.accumulate || b.accumulate;
+  if (a.accumulate != b.accumulate) fill(device, count, (a.accumulate ? b : a).data, T(0));
+  return a.accumulate || b.accumulate;
+}
+
+}  // namespace detail
+
+/// (x - mean) / sqrt(variance + eps) * weight + bias, channel by channel over the last axis of x (..., C). In training the
+/// statistics are the batch's (biased variance), and the running ones move towards them (unbiased variance); otherwise the
+/// running statistics are constants.
+template <class X, class W, class B>
+[[nodiscard]] auto batch_norm(X const& input_x, W const& weight, B const& bias,
+                              running_statistics<typename std::remove_cvref_t<decltype(detail::input(input_x))>::value_type> running,
+                              double eps) {
+  auto const x = detail::input(input_x);
+  auto const w = detail::input(weight);
+  auto const b = detail::input(bias);
+  using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
+  using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
+  using T = typename std::remove_cvref_t<decltype(x)>::value_type;
+  static_assert(SW::rank == 1, "batch_norm: the weight has one element a channel");
+  detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::batch_norm, S, SW>();
+  detail::expect_extent("batch_norm", x.shape(), S::rank - 1, w.shape(), 0);
+  std::size_t const channels = w.size(), rows = channels == 0 ? 0 : x.size() / channels;
+  auto& context = x.context();
+  bool const batch_statistics = context.training();
+  expect(!batch_statistics || rows > 1, "batch_norm: training needs more than one value a channel, but the input is ", to_string(x.shape()),
+         "; use a larger batch or evaluation mode");
+  auto y = make_variable<T>(context, x.shape());
+  auto statistics = make_variable<T>(context, shape<2, dyn>(channels));  // mean, 1 / std
+  T* const mean = statistics.data_pointer();
+  T* const inverse_std = mean + channels;
+  if (batch_statistics) {
+    batch_norm_statistics(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), mean, inverse_std);
+    batch_norm_track(context.device(), channels, static_cast<T const*>(mean), static_cast<T const*>(inverse_std), rows, running.momentum,
+                     running.mean, running.variance);
+    batch_norm_invert(context.device(), channels, static_cast<T const*>(inverse_std), static_cast<T>(eps), inverse_std);
+  } else {
+    copy(context.device(), channels, static_cast<T const*>(running.mean), mean);
+    batch_norm_invert(context.device(), channels, static_cast<T const*>(running.variance), static_cast<T>(eps), inverse_std);
+  }
+  batch_norm_apply(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), static_cast<T const*>(mean),
+                   static_cast<T const*>(inverse_std), static_cast<T const*>(w.data_pointer()), static_cast<T const*>(b.data_pointer()),
+                   y.data_pointer());
+  if (recorded(context, x, w, b)) {
+    if constexpr (std::remove_reference_t<decltype(context)>::records)
+      context.record(y.cell(), [&context, rows, channels, x, w, b = b.gradient_only(), statistics, batch_statistics](T const* dy) {
+        auto const dx = x.add_gradient(), dw = w.add_gradient(), db = b.add_gradient();
+        T const* const center = statistics.data_pointer();
+        batch_norm_backward(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), dy, center, center + channels,
+                            static_cast<T const*>(w.data_pointer()), dx.data, dw.data, db.data, dx.accumulate,
+                            detail::accumulate_both(context.device(), channels, dw, db), batch_statistics);
+      });
+  }
+  return y;
+}
+
+/// (x - mean) / sqrt(variance + eps) * weight + bias, each row of the last axis by itself.
+template <class X, class W, class B>
+[[nodiscard]] auto layer_norm(X const& input_x, W const& weight, B const& bias, double eps = 1e-5) {
+  auto const x = detail::input(input_x);
+  auto const w = detail::input(weight);
+  auto const b = detail::input(bias);
+  using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
+  using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
+  using T = typename std::remove_cvref_t<decltype(x)>::value_type;
+  static_assert(SW::rank == 1, "layer_norm: the weight has one element a column");
+  detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::layer_norm, S, SW>();
+  detail::expect_extent("layer_norm", x.shape(), S::rank - 1, w.shape(), 0);
+  std::size_t const columns = w.size(), rows = columns == 0 ? 0 : x.size() / columns;
+  auto& context = x.context();
+  auto y = make_variable<T>(context, x.shape());
+  auto statistics = make_variable<T>(context, shape<2, dyn>(rows));
+  T* const mean = statistics.data_pointer();
+  layer_norm_forward(context.device(), rows, columns, static_cast<T>(eps), static_cast<T const*>(x.data_pointer()),
+                     static_cast<T const*>(w.data_pointer()), static_cast<T const*>(b.data_pointer()), y.data_pointer(), mean, mean + rows);
+  if (recorded(context, x, w, b)) {
+    if constexpr (std::remove_reference_t<decltype(context)>::records)
+      context.record(y.cell(), [&context, rows, columns, x, w, b = b.gradient_only(), statistics](T const* dy) {
+        auto const dx = x.add_gradient(), dw = w.add_gradient(), db = b.add_gradient();
+        T const* const center = statistics.data_pointer();
+        layer_norm_backward(context.device(), rows, columns, static_cast<T const*>(x.data_pointer()), dy, center, center + rows,
+                            static_cast<T const*>(w.data_pointer()), dx.data, dw.data, db.data, dx.accumulate,
+                            detail::accumulate_both(context.device(), columns, dw, db));
+      });
+  }
+  return y;
+}
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,54 @@
+// What an operation takes: variables, parameters, and expressions, which are evaluated first.
+#pragma once
+
+#include <dvla/autodiff/evaluate.hpp>
+#include <dvla/autodiff/parameter.hpp>
+
+namespace dvla::inline DVLA_ABI {
+
+/// A parameter or variable with its last two axes swapped, for matmul: no copy is made.
+template <class Source>
+struct transposed {
+  Source source;
+};
+
+namespace detail {
+
+template <class T, class S, class C>
+[[nodiscard]] variable<T, S, C> const& input(variable<T, S, C> const& x) {
+  return x;
+}
+template <class S, class T, class A, role R>
+[[nodiscard]] parameter_reference<T, S> input(parameter<S, T, A, R> const& p) {
+  return p.reference();
+}
+template <class T, class S>
+[[nodiscard]] parameter_reference<T, S> input(parameter_reference<T, S> const& p) {
+  return p;
+}
+template <class E>
+  requires(std::remove_cvref_t<E>::is_expression)
+[[nodiscard]] auto input(E const& e) {
+  return evaluate(e);
+}
+
+template <class X>
+concept differentiable = requires(X const& x) { detail::input(x); };
+
+/// The context of the first variable among the inputs of an operation.
+template <class First, class... Rest>
+[[nodiscard]] auto& context_among(First const& first, Rest const&... rest) {
+  if constexpr (is_variable<First>) return first.context();
+  else return context_among(rest...);
+}
+
+}  // namespace detail
+
+/// The last two axes swapped, as an argument of matmul.
+template <detail::differentiable X>
+[[nodiscard]] auto transpose(X const& x) {
+  auto source = detail::input(x);
+  return transposed<decltype(source)>{source};
+}
+
+}  // namespace dvla::inline DVLA_ABI

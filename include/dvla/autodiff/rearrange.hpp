@@ -1,0 +1,118 @@
+// Operations that move elements: slices, concatenation, rows by index. Results are copies; gradients flow back in place.
+#pragma once
+
+#include <span>
+
+#include <dvla/autodiff/operand.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace op {
+struct concatenate {};
+}  // namespace op
+
+namespace detail {
+
+/// Elements before and after an axis.
+template <class S>
+[[nodiscard]] std::pair<std::size_t, std::size_t> around_axis(S const& s, std::size_t axis) {
+  std::size_t outer = 1, inner = 1;
+  for (std::size_t i = 0; i < axis; ++i) outer *= s[i];
+  for (std::size_t i = axis + 1; i < S::rank; ++i) inner *= s[i];
+  return {outer, inner};
+}
+
+/// Two shapes that agree everywhere but at Axis.
+template <class A, class B, std::size_t Axis>
+[[nodiscard]] constexpr bool fit_but_at() {
+  if constexpr (A::rank != B::rank) return false;
+  for (std::size_t i = 0; i < A::rank; ++i)
+    if (i != Axis && !may_equal(A::statics[i], B::statics[i])) return false;
+  return true;
+}
+
+}  // namespace detail
+
+/// Elements [begin, begin + count) of an axis, as a new tensor. Count may be in the type.
+template <std::size_t Axis, std::size_t Count = dyn, detail::differentiable X>
+[[nodiscard]] auto slice(X const& input_x, std::size_t begin, std::size_t count = Count) {
+  auto const x = detail::input(input_x);
+  using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
+  using T = typename std::remove_cvref_t<decltype(x)>::value_type;
+  static_assert(Axis < S::rank, "slice: the tensor has no such axis");
+  auto const& s = x.shape();
+  expect(begin <= s[Axis] && count <= s[Axis] - begin, "slice: elements ", begin, " to ", begin + count, " of axis ", Axis,
+         " were asked for, but the shape is ", to_string(s));
+  auto extents = s.extents();
+  extents[Axis] = count;
+  auto const [outer, inner] = detail::around_axis(s, Axis);
+  std::size_t const block = count * inner, step = s[Axis] * inner, offset = begin * inner;
+  auto& context = x.context();
+  auto y = make_variable<T>(context, detail::make_shape<replace_extent<S, Axis, Count>>(extents));
+  copy_blocks(context.device(), outer, block, static_cast<T const*>(x.data_pointer()) + offset, step, y.data_pointer(), block, false);
+  if (recorded(context, x)) {
+    if constexpr (std::remove_reference_t<decltype(context)>::records)
+      context.record(y.cell(), [&context, outer = outer, block, step, offset, to = x.gradient_only()](T const* dy) {
+        auto const dx = to.add_gradient();
+        if (!dx.accumulate) fill(context.device(), to.size(), dx.data, T(0));
+        copy_blocks(context.device(), outer, block, dy, block, dx.data + offset, step, true);
+      });
+  }
+  return y;
+}
+
+/// a and b side by side along an axis; their other extents must agree.
+template <std::size_t Axis, detail::differentiable A, detail::differentiable B>
+[[nodiscard]] auto concatenate(A const& input_a, B const& input_b) {
+  auto const a = detail::input(input_a);
+  auto const b = detail::input(input_b);
+  using SA = typename std::remove_cvref_t<decltype(a)>::shape_type;
+  using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
+  using T = typename std::remove_cvref_t<decltype(a)>::value_type;
+  detail::require_fit<detail::fit_but_at<SA, SB, Axis>(), op::concatenate, SA, SB>();
+  for (std::size_t i = 0; i < SA::rank; ++i)
+    if (i != Axis) detail::expect_extent("concatenate", a.shape(), i, b.shape(), i);
+  constexpr std::size_t joined = SA::statics[Axis] == dyn || SB::statics[Axis] == dyn ? dyn : SA::statics[Axis] + SB::statics[Axis];
+  auto extents = a.shape().extents();
+  extents[Axis] += b.shape()[Axis];
+  auto const [outer, inner] = detail::around_axis(a.shape(), Axis);
+  std::size_t const block_a = a.shape()[Axis] * inner, block_b = b.shape()[Axis] * inner, step = block_a + block_b;
+  auto& context = detail::context_among(a, b);
+  auto y = make_variable<T>(context, detail::make_shape<replace_extent<SA, Axis, joined>>(extents));
+  copy_blocks(context.device(), outer, block_a, static_cast<T const*>(a.data_pointer()), block_a, y.data_pointer(), step, false);
+  copy_blocks(context.device(), outer, block_b, static_cast<T const*>(b.data_pointer()), block_b, y.data_pointer() + block_a, step, false);
+  if (recorded(context, a, b)) {
+    if constexpr (std::remove_reference_t<decltype(context)>::records)
+      context.record(y.cell(), [&context, outer = outer, block_a, block_b, step, to_a = a.gradient_only(), to_b = b.gradient_only()](T const* dy) {
+        if (auto const da = to_a.add_gradient()) copy_blocks(context.device(), outer, block_a, dy, step, da.data, block_a, da.accumulate);
+        if (auto const db = to_b.add_gradient())
+          copy_blocks(context.device(), outer, block_b, dy + block_a, step, db.data, block_b, db.accumulate);
+      });
+  }
+  return y;
+}
+
+/// The rows (slices of the first axis) at the given positions, which must outlive the backward pass: (B, ...) -> (n, ...).
+template <detail::differentiable X>
+[[nodiscard]] auto gather(X const& input_x, std::span<std::uint32_t const> positions) {
+  auto const x = detail::input(input_x);
+  using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
+  using T = typename std::remove_cvref_t<decltype(x)>::value_type;
+  for (auto const p : positions) expect(p < x.shape()[0], "gather: row ", p, " of a tensor of shape ", to_string(x.shape()));
+  auto extents = x.shape().extents();
+  extents[0] = positions.size();
+  std::size_t const width = detail::around_axis(x.shape(), 0).second;
+  auto& context = x.context();
+  auto y = make_variable<T>(context, detail::make_shape<replace_extent<S, 0, dyn>>(extents));
+  gather_rows(context.device(), positions.size(), width, positions.data(), static_cast<T const*>(x.data_pointer()), y.data_pointer());
+  if (recorded(context, x)) {
+    if constexpr (std::remove_reference_t<decltype(context)>::records)
+      context.record(y.cell(), [&context, width, positions, to = x.gradient_only()](T const* dy) {
+        auto const dx = to.add_gradient();
+        if (!dx.accumulate) fill(context.device(), to.size(), dx.data, T(0));
+        scatter_add_rows(context.device(), positions.size(), width, positions.data(), dy, dx.data);
+      });
+  }
+  return y;
+}
+
+}  // namespace dvla::inline DVLA_ABI
