@@ -110,10 +110,10 @@ void conv_backward_input(cpu const& device, conv_geometry const& g, T const* dy,
 namespace detail {
 
 /// How the gradient of the weights is cut up, by its sizes alone: images in parts summed apart, output channels of a group
-/// in blocks, and rows of outputs in blocks whose pixels stay in cache.
+/// in blocks, and within those blocks of output rows, or of small images whole, whose pixels stay in cache.
 template <class T>
 struct weight_plan {
-  std::size_t parts, part_images, channel_blocks, block_channels, block_rows;
+  std::size_t parts, part_images, channel_blocks, block_channels, block_rows, block_images;
 
   explicit weight_plan(conv_geometry const& g) {
     constexpr std::size_t most_partial = std::size_t{1} << 20, most_parts = 16, most_channels = 96, window_bytes = 64 * 1024;
@@ -127,44 +127,49 @@ struct weight_plan {
     block_rows = std::clamp<std::size_t>(window_bytes / row_bytes, 1, g.out_height());
     std::size_t const row_blocks = (g.out_height() + block_rows - 1) / block_rows;
     block_rows = (g.out_height() + row_blocks - 1) / row_blocks;
+    block_images = row_blocks > 1 ? 1 : std::clamp<std::size_t>(window_bytes / (row_bytes * block_rows), 1, part_images);
   }
 };
 
-/// One image's contribution to output channels [begin, end), all of `group`: dw[o][r][run] = sum over pixels p of
-/// dy[p][o] x[p moved by kernel row r][run], where a run is a kernel row's taps of one pixel.
+/// Adds to output channels [begin, end), all of `group`, what output rows [row, row + rows) of `images` images contribute:
+/// dw[o][r][run] = sum over pixels p of dy[p][o] x[p moved by kernel row r][run], a run being a kernel row's taps of a pixel.
 template <class T>
-void weight_block(conv_geometry const& g, weight_plan<T> const& plan, T const* x, T const* dy, std::size_t group,
-                  std::size_t begin, std::size_t end, T* dw, bool add) {
-  std::size_t const c = g.group_in(), columns = g.out_width(), run = g.kernel_w * c, channels = end - begin;
-  std::size_t const window_columns = (columns - 1) * g.stride + g.kernel_w;
-  std::size_t const window_rows = (plan.block_rows - 1) * g.stride + g.kernel_h;
-  image_slice<T> const slice{x + group * c, g.height, g.width, g.in_channels, c};
-  scratch<T> const window(window_rows * window_columns * c + tile_columns<T>);  // a panel's last vector may read past a run
-  std::fill_n(window.data() + window_rows * window_columns * c, tile_columns<T>, T(0));
-  scratch<T> const packed(plan.block_rows * columns * (channels + tile_rows<T>));
-  for (std::size_t row = 0; row < g.out_height(); row += plan.block_rows) {
-    std::size_t const rows = std::min(plan.block_rows, g.out_height() - row), pixels = rows * columns;
-    copy_window(slice, static_cast<std::ptrdiff_t>(row * g.stride) - static_cast<std::ptrdiff_t>(g.padding),
-                -static_cast<std::ptrdiff_t>(g.padding), (rows - 1) * g.stride + g.kernel_h, window_columns, window.data());
-    pack_a_transposed(dy + row * columns * g.out_channels + begin, g.out_channels, channels, pixels, packed.data());
-    for (std::size_t r = 0; r < g.kernel_h; ++r)
-      for (std::size_t j = 0; j < run; j += tile_columns<T>) {
-        tile_job<T> job;
-        job.segments = rows;
-        job.length = columns;
-        job.a_step = tile_rows<T>;
-        job.a_jump = columns * tile_rows<T>;
-        job.b = window.data() + r * window_columns * c + j;
-        job.b_step = g.stride * c;
-        job.b_jump = g.stride * window_columns * c;
-        job.columns = std::min(tile_columns<T>, run - j);
-        job.beta = T(add || row != 0);
-        multiply_panel(job, channels, [&](std::size_t i, T const*& a, T*& out) {
-          a = packed.data() + i / tile_rows<T> * tile_rows<T> * pixels + i % tile_rows<T>;
-          out = dw + (begin + i) * g.taps() + r * run + j;
-        });
-      }
+void weight_block(conv_geometry const& g, T const* x, T const* dy, std::size_t images, std::size_t row, std::size_t rows,
+                  std::size_t group, std::size_t begin, std::size_t end, T* dw, T beta) {
+  std::size_t const c = g.group_in(), columns = g.out_width(), pixels = rows * columns, run = g.kernel_w * c;
+  std::size_t const window_columns = (columns - 1) * g.stride + g.kernel_w, window_rows = (rows - 1) * g.stride + g.kernel_h;
+  std::size_t const window_size = window_rows * window_columns * c;
+  auto const margin = static_cast<std::ptrdiff_t>(g.padding);
+  scratch<T> const window(images * window_size + tile_columns<T>);  // a panel's last vectors may read past a run
+  scratch<T> const packed(images * pixels * ((end - begin + tile_rows<T> - 1) / tile_rows<T> * tile_rows<T>));
+  std::fill_n(window.data() + images * window_size, tile_columns<T>, T(0));
+  for (std::size_t n = 0; n < images; ++n) {
+    T const* const image = x + n * g.height * g.width * g.in_channels + group * c;
+    copy_window(image_slice<T>{image, g.height, g.width, g.in_channels, c},
+                static_cast<std::ptrdiff_t>(row * g.stride) - margin, -margin, window_rows, window_columns,
+                window.data() + n * window_size);
+    pack_a_transposed(dy + (n * g.out_height() + row) * columns * g.out_channels + begin, g.out_channels, end - begin, pixels,
+                      packed.data() + n * pixels * tile_rows<T>, images * pixels);
   }
+  for (std::size_t r = 0; r < g.kernel_h; ++r)
+    for (std::size_t j = 0; j < run; j += tile_columns<T>) {
+      tile_job<T> job;
+      job.images = images;
+      job.segments = rows;
+      job.length = columns;
+      job.a_step = tile_rows<T>;
+      job.a_jump = columns * tile_rows<T>;
+      job.b = window.data() + r * window_columns * c + j;
+      job.b_step = g.stride * c;
+      job.b_jump = g.stride * window_columns * c;
+      job.b_image = window_size;
+      job.columns = std::min(tile_columns<T>, run - j);
+      job.beta = beta;
+      multiply_panel(job, end - begin, [&](std::size_t i, T const*& a, T*& out) {
+        a = packed.data() + i / tile_rows<T> * tile_rows<T> * images * pixels + i % tile_rows<T>;
+        out = dw + (begin + i) * g.taps() + r * run + j;
+      });
+    }
 }
 
 }  // namespace detail
@@ -186,9 +191,12 @@ void conv_backward_weight(cpu const& device, conv_geometry const& g, T const* x,
     std::size_t const end = std::min(g.group_out(), begin + plan.block_channels);
     T* const out = plan.parts > 1 ? sums.data() + part * size : dweight;
     std::size_t const first_image = part * plan.part_images, last_image = std::min(g.batch, first_image + plan.part_images);
-    for (std::size_t n = first_image; n < last_image; ++n)
-      detail::weight_block(g, plan, x + n * image, dy + n * g.out_height() * g.out_width() * g.out_channels, group,
-                           first + begin, first + end, out, n != first_image || (plan.parts == 1 && accumulate));
+    T beta = T(plan.parts == 1 && accumulate);
+    for (std::size_t n = first_image; n < last_image; n += plan.block_images)
+      for (std::size_t row = 0; row < g.out_height(); row += plan.block_rows, beta = 1)
+        detail::weight_block(g, x + n * image, dy + n * g.out_height() * g.out_width() * g.out_channels,
+                             std::min(plan.block_images, last_image - n), row, std::min(plan.block_rows, g.out_height() - row),
+                             group, first + begin, first + end, out, beta);
   });
   if (plan.parts > 1) detail::add_parts(device, sums.data(), plan.parts, size, dweight, accumulate);
 }

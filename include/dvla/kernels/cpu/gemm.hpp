@@ -56,15 +56,16 @@ template <class T>
 struct gemm_plan {
   std::size_t rows, columns, depth;  // of a block: multiples of the tile's; depth is the k summed in registers
   std::size_t row_blocks, column_blocks;
-  std::size_t splits = 1;    // parts of k summed apart, where C has too few blocks to occupy the threads
-  bool share_b = false;      // B is packed once for all blocks
+  std::size_t splits = 1;     // parts of k summed apart, where C has too few blocks to occupy the threads
+  bool direct_b;              // whole panels of B are read where they are
+  bool share_b;               // B is packed once for all blocks
   std::size_t first_row = 0;  // of this member of the batch, for the epilogue
 
   static constexpr std::size_t wanted_tasks = 12;
 
   explicit gemm_plan(gemm_problem<T> const& p) {
-    constexpr std::size_t most_rows = 128, most_depth = 1536 / sizeof(T), shared_limit = std::size_t{1} << 22;
-    row_blocks = ceil_div(p.m, most_rows);
+    constexpr std::size_t most_depth = 1536 / sizeof(T), shared_limit = std::size_t{1} << 22;
+    row_blocks = ceil_div(p.m, p.trans_a ? 256 : 128);
     rows = round_up(ceil_div(p.m, row_blocks), tile_rows<T>);
     row_blocks = ceil_div(p.m, rows);
     std::size_t const panels = ceil_div(p.n, tile_columns<T>);
@@ -74,7 +75,10 @@ struct gemm_plan {
     depth = std::max<std::size_t>(1, ceil_div(p.k, std::max<std::size_t>(1, ceil_div(p.k, most_depth))));
     if (row_blocks * column_blocks < wanted_tasks && p.k >= 4096)
       splits = std::min(ceil_div(wanted_tasks, row_blocks * column_blocks), p.k / 2048);
-    share_b = row_blocks > 1 && p.k * p.n <= shared_limit;
+    // Packing pays where many rows meet a panel. With A transposed (gradients of weights) both operands come from memory
+    // but once, and reading narrow ones in place overlaps with the arithmetic.
+    direct_b = !p.trans_b && (rows < 4 * tile_rows<T> || (p.trans_a && p.ldb <= most_depth));
+    share_b = row_blocks > 1 && !p.trans_a && p.k * p.n <= shared_limit;
   }
 };
 
@@ -99,25 +103,22 @@ template <class T>
 void gemm_block(gemm_problem<T> const& p, gemm_plan<T> const& plan, T const* shared_b, std::size_t row, std::size_t column) {
   std::size_t const rows = std::min(plan.rows, p.m - row), last_column = std::min(column + plan.columns, p.n);
   std::size_t const padded = round_up(p.n, tile_columns<T>);
-  bool const few_rows = rows < 4 * tile_rows<T>;
-  scratch<T> const packed_a(p.trans_a ? round_up(rows, tile_rows<T>) * plan.depth : 0);
   scratch<T> const packed_b(plan.share_b ? 0 : plan.depth * tile_columns<T>);
   std::size_t k = 0;
   do {  // once even if k is 0: beta C is still asked for
     std::size_t const depth = std::min(plan.depth, p.k - k);
     bool const last = k + depth == p.k;
-    if (p.trans_a) pack_a_transposed(p.a_at(row, k), p.lda, rows, depth, packed_a.data());
     for (std::size_t j = column; j < last_column; j += tile_columns<T>) {
       tile_job<T> job;
       job.length = depth;
       job.columns = std::min(tile_columns<T>, last_column - j);
       job.alpha = p.alpha;
       job.beta = k == 0 ? p.beta : T(1);
-      job.a_step = p.trans_a ? tile_rows<T> : 1;
+      job.a_step = p.trans_a ? p.lda : 1;
       job.b_step = panel_width<T>(job.columns);
       if (plan.share_b) {
         job.b = shared_b + k * padded + j * depth;
-      } else if (few_rows && !p.trans_b && job.columns == job.b_step) {
+      } else if (plan.direct_b && job.columns == job.b_step) {
         job.b = p.b_at(k, j);
         job.b_step = p.ldb;
       } else {
@@ -125,7 +126,7 @@ void gemm_block(gemm_problem<T> const& p, gemm_plan<T> const& plan, T const* sha
         job.b = packed_b.data();
       }
       multiply_panel(job, rows, [&](std::size_t i, T const*& a, T*& c) {
-        a = p.trans_a ? packed_a.data() + i / tile_rows<T> * tile_rows<T> * depth + i % tile_rows<T> : p.a_at(row + i, k);
+        a = p.a_at(row + i, k);
         c = p.c + (row + i) * p.ldc + j;
       });
       if (last && p.epilogue.apply != nullptr)

@@ -57,17 +57,15 @@ void pack_b_panel(T const* b, std::size_t ldb, bool transposed, std::size_t k, s
     for (std::size_t i = 0; i < k; ++i) std::fill_n(out + i * width + columns, width - columns, T(0));
 }
 
-/// A block of a transposed A, stored as k rows of `rows`, as panels of tile_rows: out[panel][k][row of the panel]. Rows
-/// that the last panel lacks are left unset.
+/// A block of a transposed A, stored as k rows of `rows`, as panels of tile_rows: out[panel][k][row of the panel], panels
+/// beginning every `panel_k` k. Rows that the last panel lacks are left unset.
 template <class T>
-void pack_a_transposed(T const* a, std::size_t lda, std::size_t rows, std::size_t k, T* out) {
+void pack_a_transposed(T const* a, std::size_t lda, std::size_t rows, std::size_t k, T* out, std::size_t panel_k) {
   constexpr std::size_t full = tile_rows<T>;
-  for (std::size_t i = 0; i < rows; i += full, out += full * k) {
-    if (rows - i >= full) {
-      for (std::size_t l = 0; l < k; ++l) std::memcpy(out + l * full, a + l * lda + i, full * sizeof(T));
-    } else {
-      for (std::size_t l = 0; l < k; ++l) std::copy_n(a + l * lda + i, rows - i, out + l * full);
-    }
+  for (std::size_t l = 0; l < k; ++l, a += lda, out += full) {
+    std::size_t i = 0;
+    for (; i + full <= rows; i += full) std::memcpy(out + i * panel_k, a + i, full * sizeof(T));
+    for (T* const panel = out + i * panel_k; i < rows; ++i) panel[i % full] = a[i];
   }
 }
 

@@ -23,12 +23,14 @@ inline constexpr std::size_t tile_columns = 3 * lanes<T>;
 template <class T>
 using half_batch = xsimd::make_sized_batch_t<T, sizeof(batch<T>) == 64 ? lanes<T> / 2 : lanes<T>>;
 
-/// c[i][j] = alpha sum_k a[i][k] b[k][j] + beta c[i][j] + bias[j]. The sum runs over `segments` stretches of `length`:
-/// within one, a and b advance by their step; after one, by their jump (counted from the stretch's start). Elements, not bytes.
+/// c[i][j] = alpha sum_k a[i][k] b[k][j] + beta c[i][j] + bias[j]. The sum runs over `images` of `segments` of `length` each
+/// (a matrix product is one segment, a convolution a segment for every row of taps): within a segment a and b advance by
+/// their step; after one, by their jump from where it began; after an image, b by b_image from where that began.
+/// All in elements.
 template <class T>
 struct tile_job {
-  std::size_t segments = 1, length = 0;
-  std::size_t a_step = 1, a_jump = 0, b_step = 0, b_jump = 0;
+  std::size_t images = 1, segments = 1, length = 0;
+  std::size_t a_step = 1, a_jump = 0, b_step = 0, b_jump = 0, b_image = 0;
   std::size_t columns = 0;  // stored; b must be readable up to panel_width(columns)
   T alpha = 1, beta = 0;
   T const* bias = nullptr;  // readable like b
@@ -63,27 +65,30 @@ void multiply_tile(tile_job<T> const& job) {
   DVLA_UNROLL(8)
   for (std::size_t i = 0; i < Rows; ++i) {
     a[i] = job.a[i];
+    for (std::size_t j = 0; j < job.columns; j += 64 / sizeof(T)) __builtin_prefetch(job.c[i] + j, 1);
     DVLA_UNROLL(3)
     for (std::size_t j = 0; j < Vectors; ++j) sum[i][j] = V(T(0));
   }
-  T const* segment = job.b;
+  T const* image = job.b;
   std::size_t const a_step = job.a_step, b_step = job.b_step, length = job.length;
-  for (std::size_t s = 0; s < job.segments; ++s) {
-    T const* b = segment;
-    for (std::size_t k = 0, at = 0; k < length; ++k, at += a_step, b += b_step) {
-      reg row[Vectors];
-      DVLA_UNROLL(3)
-      for (std::size_t j = 0; j < Vectors; ++j) row[j] = V::load_unaligned(b + j * V::size);
-      DVLA_UNROLL(8)
-      for (std::size_t i = 0; i < Rows; ++i) {
-        V const x(a[i][at]);
+  for (std::size_t n = 0; n < job.images; ++n, image += job.b_image) {
+    T const* segment = image;
+    for (std::size_t s = 0; s < job.segments; ++s, segment += job.b_jump) {
+      T const* b = segment;
+      for (std::size_t k = 0, at = 0; k < length; ++k, at += a_step, b += b_step) {
+        reg row[Vectors];
         DVLA_UNROLL(3)
-        for (std::size_t j = 0; j < Vectors; ++j) sum[i][j] = xsimd::fma(x, V(row[j]), V(sum[i][j]));
+        for (std::size_t j = 0; j < Vectors; ++j) row[j] = V::load_unaligned(b + j * V::size);
+        DVLA_UNROLL(8)
+        for (std::size_t i = 0; i < Rows; ++i) {
+          V const x(a[i][at]);
+          DVLA_UNROLL(3)
+          for (std::size_t j = 0; j < Vectors; ++j) sum[i][j] = xsimd::fma(x, V(row[j]), V(sum[i][j]));
+        }
       }
+      DVLA_UNROLL(8)
+      for (std::size_t i = 0; i < Rows; ++i) a[i] += job.a_jump;
     }
-    segment += job.b_jump;
-    DVLA_UNROLL(8)
-    for (std::size_t i = 0; i < Rows; ++i) a[i] += job.a_jump;
   }
   if (job.columns == Vectors * V::size) {
     DVLA_UNROLL(8)
