@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <dvla/core/config.hpp>
 #include <dvla/core/error.hpp>

@@ -54,12 +54,15 @@ inline constexpr std::array<dtype_facts, 13> dtype_table{{{"BOOL", 1},
 
 /// The stored type of a C++ arithmetic type: float is f32, std::int64_t is i64, bool is boolean.
 template <class T>
-  requires std::is_arithmetic_v<T> && (sizeof(T) <= 8)
-[[nodiscard]] constexpr dtype dtype_of() {
-  if constexpr (std::is_same_v<T, bool>) return dtype::boolean;
-  else if constexpr (std::is_floating_point_v<T>) return sizeof(T) == 4 ? dtype::f32 : dtype::f64;
-  else if constexpr (std::is_signed_v<T>) return std::array{dtype::i8, dtype::i16, dtype::i32, dtype::i64}[std::bit_width(sizeof(T)) - 1];
-  else return std::array{dtype::u8, dtype::u16, dtype::u32, dtype::u64}[std::bit_width(sizeof(T)) - 1];
+requires std::is_arithmetic_v<T> &&(sizeof(T) <= 8) [[nodiscard]] constexpr dtype dtype_of() {
+  if constexpr (std::is_same_v<T, bool>)
+    return dtype::boolean;
+  else if constexpr (std::is_floating_point_v<T>)
+    return sizeof(T) == 4 ? dtype::f32 : dtype::f64;
+  else if constexpr (std::is_signed_v<T>)
+    return std::array{dtype::i8, dtype::i16, dtype::i32, dtype::i64}[std::bit_width(sizeof(T)) - 1];
+  else
+    return std::array{dtype::u8, dtype::u16, dtype::u32, dtype::u64}[std::bit_width(sizeof(T)) - 1];
 }
 
 /// The float with the value of these bfloat16 bits: every bfloat16 is the upper half of a float.

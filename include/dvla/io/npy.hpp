@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -49,10 +49,14 @@ class npy_header_parser {
     while (!accept('}')) {
       std::string const key = text();
       require(':');
-      if (key == "descr") header.descr = description();
-      else if (key == "fortran_order") header.fortran_order = boolean();
-      else if (key == "shape") header.shape = tuple();
-      else damaged(concat("an unknown key '", key, "'"));
+      if (key == "descr")
+        header.descr = description();
+      else if (key == "fortran_order")
+        header.fortran_order = boolean();
+      else if (key == "shape")
+        header.shape = tuple();
+      else
+        damaged(concat("an unknown key '", key, "'"));
       ++seen;
       if (!accept(',')) {
         require('}');
@@ -155,7 +159,8 @@ inline stored_tensor parse_npy(std::string const& source, std::string name, std:
   auto const count = checked_element_count(header.shape, element);
   std::span<std::byte const> data = bytes.subspan(static_cast<std::size_t>(begin + length));
   expect(count.has_value() && *count * element == data.size(), source, ": an array of ", dtype_name(type), " and shape ",
-         shape_text(header.shape), " does not match the ", data.size(), " bytes that follow its header; it is truncated or damaged");
+         shape_text(header.shape), " does not match the ", data.size(),
+         " bytes that follow its header; it is truncated or damaged");
   if (header.descr[0] == '>') {
     auto& swapped = copies.emplace_back(data.begin(), data.end());
     for (std::size_t i = 0; i < swapped.size(); i += element)
@@ -215,10 +220,11 @@ class npz_file : public named_tensors {
 
 /// Writes numbers in C order as numpy.save does. Throws where they do not fill the shape or the file cannot be written.
 template <class T>
-  requires std::is_arithmetic_v<T>
+requires std::is_arithmetic_v<T>
 void write_npy(std::filesystem::path const& path, std::span<std::size_t const> shape, std::span<T const> values) {
   auto const count = detail::checked_element_count(shape, sizeof(T));
-  expect(count == values.size(), "cannot write ", path.string(), ": ", values.size(), " numbers do not fill the shape ", shape_text(shape));
+  expect(count == values.size(), "cannot write ", path.string(), ": ", values.size(), " numbers do not fill the shape ",
+         shape_text(shape));
   std::string extents;
   for (std::size_t const extent : shape) extents += concat(extent, shape.size() == 1 ? "," : ", ");
   if (shape.size() > 1) extents.resize(extents.size() - 2);

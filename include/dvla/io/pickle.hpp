@@ -50,7 +50,8 @@ namespace detail {
 /// proportional to the size of the pickle.
 class pickle_machine {
  public:
-  pickle_machine(std::string const& source, std::span<std::byte const> bytes, void (*check_global)(std::string const&, std::string_view))
+  pickle_machine(std::string const& source, std::span<std::byte const> bytes,
+                 void (*check_global)(std::string const&, std::string_view))
       : source_(&source), in_(source, bytes), check_global_(check_global) {
     graph_.values.emplace_back();
   }
@@ -63,73 +64,117 @@ class pickle_machine {
         return std::move(graph_);
       }
       if (!constant(opcode) && !container(opcode) && !structure(opcode))
-        fail(*source_, ": the pickle has the opcode ", opcode, " at byte ", place_ - 1, ", which no saved tensor needs; it is damaged");
+        fail(*source_, ": the pickle has the opcode ", opcode, " at byte ", place_ - 1,
+             ", which no saved tensor needs; it is damaged");
     }
     fail(*source_, ": the pickle has the opcode 0; it is damaged");
   }
 
  private:
-  /// Numbers, texts and singletons.
+  // Names of opcodes as in Python's pickletools, in the order of its cases.
+
+  /// NONE NEWTRUE NEWFALSE, BININT1 BININT2 BININT LONG1, BINFLOAT, then texts and bytes with lengths of 4, 1 and 8 bytes:
+  /// BINUNICODE BINBYTES BINSTRING, SHORT_BINUNICODE SHORT_BINBYTES SHORT_BINSTRING, BINUNICODE8 BINBYTES8.
   bool constant(std::uint8_t opcode) {
     switch (opcode) {
-      case 'N': push(pickle_id{0}); return true;
-      case 0x88: return push_integer(pickle_kind::boolean, 1);
-      case 0x89: return push_integer(pickle_kind::boolean, 0);
-      case 'K': return push_integer(pickle_kind::integer, take<std::uint8_t>());
-      case 'M': return push_integer(pickle_kind::integer, take<std::uint16_t>());
-      case 'J': return push_integer(pickle_kind::integer, take<std::int32_t>());
-      case 0x8a: return push_integer(pickle_kind::integer, take_long());
-      case 'G': push(pickle_kind::real).real = std::bit_cast<double>(__builtin_bswap64(take<std::uint64_t>())); return true;
+      case 'N':
+        return push_shared(0);
+      case 0x88:
+        return push_integer(pickle_kind::boolean, 1);
+      case 0x89:
+        return push_integer(pickle_kind::boolean, 0);
+      case 'K':
+        return push_integer(pickle_kind::integer, take<std::uint8_t>());
+      case 'M':
+        return push_integer(pickle_kind::integer, take<std::uint16_t>());
+      case 'J':
+        return push_integer(pickle_kind::integer, take<std::int32_t>());
+      case 0x8a:
+        return push_integer(pickle_kind::integer, take_long());
+      case 'G':
+        return push_real(take<std::uint64_t>());
       case 'X':
       case 'B':
-      case 'T': return push_text(take<std::uint32_t>());
+      case 'T':
+        return push_text(take<std::uint32_t>());
       case 0x8c:
       case 'C':
-      case 'U': return push_text(take<std::uint8_t>());
+      case 'U':
+        return push_text(take<std::uint8_t>());
       case 0x8d:
-      case 0x8e: return push_text(take<std::uint64_t>());
-      default: return false;
+      case 0x8e:
+        return push_text(take<std::uint64_t>());
+      default:
+        return false;
     }
   }
 
-  /// Lists, tuples, dictionaries and sets.
+  /// EMPTY_DICT EMPTY_LIST EMPTY_TUPLE EMPTY_SET, MARK, TUPLE TUPLE1 TUPLE2 TUPLE3, APPEND APPENDS ADDITEMS SETITEM SETITEMS.
   bool container(std::uint8_t opcode) {
     switch (opcode) {
-      case '}': push(pickle_kind::dict); return true;
-      case ']': push(pickle_kind::list); return true;
-      case ')': push(pickle_kind::tuple); return true;
-      case 0x8f: push(pickle_kind::set); return true;
-      case '(': marks_.push_back(stack_.size()); return true;
-      case 't': return push_tuple(pop_to_mark());
-      case 0x85: return push_tuple(pop_many(1));
-      case 0x86: return push_tuple(pop_many(2));
-      case 0x87: return push_tuple(pop_many(3));
-      case 'a': return extend(pop_many(1), {pickle_kind::list}, 1);
-      case 'e': return extend(pop_to_mark(), {pickle_kind::list}, 1);
-      case 0x90: return extend(pop_to_mark(), {pickle_kind::set}, 1);
-      case 's': return extend(pop_many(2), {pickle_kind::dict, pickle_kind::call}, 2);
-      case 'u': return extend(pop_to_mark(), {pickle_kind::dict, pickle_kind::call}, 2);
-      default: return false;
+      case '}':
+        return push_empty(pickle_kind::dict);
+      case ']':
+        return push_empty(pickle_kind::list);
+      case ')':
+        return push_empty(pickle_kind::tuple);
+      case 0x8f:
+        return push_empty(pickle_kind::set);
+      case '(':
+        return set_mark();
+      case 't':
+        return push_tuple(pop_to_mark());
+      case 0x85:
+        return push_tuple(pop_many(1));
+      case 0x86:
+        return push_tuple(pop_many(2));
+      case 0x87:
+        return push_tuple(pop_many(3));
+      case 'a':
+        return extend(pop_many(1), {pickle_kind::list}, 1);
+      case 'e':
+        return extend(pop_to_mark(), {pickle_kind::list}, 1);
+      case 0x90:
+        return extend(pop_to_mark(), {pickle_kind::set}, 1);
+      case 's':
+        return extend(pop_many(2), {pickle_kind::dict, pickle_kind::call}, 2);
+      case 'u':
+        return extend(pop_to_mark(), {pickle_kind::dict, pickle_kind::call}, 2);
+      default:
+        return false;
     }
   }
 
-  /// The memo, globals, calls and framing.
+  /// PROTO FRAME, BINPUT LONG_BINPUT MEMOIZE, BINGET LONG_BINGET, GLOBAL STACK_GLOBAL, REDUCE NEWOBJ, BUILD, BINPERSID.
   bool structure(std::uint8_t opcode) {
     switch (opcode) {
-      case 0x80: return check_protocol(take<std::uint8_t>());
-      case 0x95: (void)take<std::uint64_t>(); return true;
-      case 'q': memo_[take<std::uint8_t>()] = top(); return true;
-      case 'r': memo_[take<std::uint32_t>()] = top(); return true;
-      case 0x94: memo_[static_cast<std::uint32_t>(memo_.size())] = top(); return true;
-      case 'h': return recall(take<std::uint8_t>());
-      case 'j': return recall(take<std::uint32_t>());
-      case 'c': return push_global_from_lines();
-      case 0x93: return push_global_from_stack();
+      case 0x80:
+        return check_protocol(take<std::uint8_t>());
+      case 0x95:
+        return skip_frame_size();
+      case 'q':
+        return remember(take<std::uint8_t>());
+      case 'r':
+        return remember(take<std::uint32_t>());
+      case 0x94:
+        return remember(static_cast<std::uint32_t>(memo_.size()));
+      case 'h':
+        return recall(take<std::uint8_t>());
+      case 'j':
+        return recall(take<std::uint32_t>());
+      case 'c':
+        return push_global_from_lines();
+      case 0x93:
+        return push_global_from_stack();
       case 'R':
-      case 0x81: return push_call();
-      case 'b': return set_state();
-      case 'Q': return push_persistent();
-      default: return false;
+      case 0x81:
+        return push_call();
+      case 'b':
+        return set_state();
+      case 'Q':
+        return push_persistent();
+      default:
+        return false;
     }
   }
 
@@ -164,11 +209,14 @@ class pickle_machine {
     return static_cast<std::int64_t>((bits ^ sign) - sign);
   }
 
-  void push(pickle_id id) { stack_.push_back(id); }
+  bool push_shared(pickle_id id) {
+    stack_.push_back(id);
+    return true;
+  }
 
   pickle_value& push(pickle_kind kind) {
     expect(graph_.values.size() < 0xffffffffu, *source_, ": the pickle holds too many values");
-    push(static_cast<pickle_id>(graph_.values.size()));
+    stack_.push_back(static_cast<pickle_id>(graph_.values.size()));
     pickle_value& value = graph_.values.emplace_back();
     value.kind = kind;
     return value;
@@ -176,6 +224,16 @@ class pickle_machine {
 
   bool push_integer(pickle_kind kind, std::int64_t integer) {
     push(kind).integer = integer;
+    return true;
+  }
+
+  bool push_real(std::uint64_t big_endian) {
+    push(pickle_kind::real).real = std::bit_cast<double>(__builtin_bswap64(big_endian));
+    return true;
+  }
+
+  bool push_empty(pickle_kind kind) {
+    push(kind);
     return true;
   }
 
@@ -236,11 +294,25 @@ class pickle_machine {
     return true;
   }
 
+  bool skip_frame_size() {
+    place_ += 8;
+    return true;
+  }
+
+  bool set_mark() {
+    marks_.push_back(stack_.size());
+    return true;
+  }
+
+  bool remember(std::uint32_t key) {
+    memo_[key] = top();
+    return true;
+  }
+
   bool recall(std::uint32_t key) {
     auto const found = memo_.find(key);
     expect(found != memo_.end(), *source_, ": the pickle refers to a value it has not stored; it is damaged");
-    push(found->second);
-    return true;
+    return push_shared(found->second);
   }
 
   /// Appends to the container on top of the stack, which must be of one of these kinds.

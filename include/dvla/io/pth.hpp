@@ -65,8 +65,8 @@ inline void check_torch_global(std::string const& source, std::string_view name)
   if (std::find(torch_globals.begin(), torch_globals.end(), name) != torch_globals.end()) return;
   bool const packed = name.find("sparse") != std::string_view::npos || name.find("qtensor") != std::string_view::npos;
   if (packed) fail(source, " holds a sparse or quantised tensor (", name, "); save it again after .to_dense() or .dequantize()");
-  fail(source, " asks for the Python object '", name, "', which this reader refuses to construct; in Python, save the state_dict alone ",
-       "or convert the file to safetensors");
+  fail(source, " asks for the Python object '", name,
+       "', which this reader refuses to construct; in Python, save the state_dict alone ", "or convert the file to safetensors");
 }
 
 /// Walks the unpickled values and lists tensors and texts under the dotted path of their keys.
@@ -87,10 +87,12 @@ class pth_flattener {
     locate_pickle();
     if (auto const* order = archive_.find(folder_ + "byteorder")) {
       auto const text = archive_.content(*order);
-      expect(text.size() >= 3 && std::memcmp(text.data(), "big", 3) != 0, source_, " was saved on a big-endian machine; convert it there");
+      expect(text.size() >= 3 && std::memcmp(text.data(), "big", 3) != 0, source_,
+             " was saved on a big-endian machine; convert it there");
     }
     auto const pickled = archive_.content(*archive_.find(folder_ + "data.pkl"));
-    expect(pickled.size() <= largest_pickle, source_, ": its pickle has ", pickled.size(), " bytes, which is more than any model needs");
+    expect(pickled.size() <= largest_pickle, source_, ": its pickle has ", pickled.size(),
+           " bytes, which is more than any model needs");
     graph_ = parse_pickle(source_, pickled, &check_torch_global);
     on_path_.assign(graph_.values.size(), false);
     visit(graph_.root, "", 0);
@@ -100,7 +102,7 @@ class pth_flattener {
  private:
   static constexpr std::size_t largest_pickle = std::size_t{256} << 20;
   static constexpr std::size_t deepest = 64;
-  static constexpr std::size_t most_values = 4'000'000;
+  static constexpr std::size_t most_values = 1'000'000;
   static constexpr std::size_t longest_name = 1024;
 
   /// Finds "<stem>/data.pkl"; the stem is the name under which the file was first saved.
@@ -128,18 +130,27 @@ class pth_flattener {
     switch (value.kind) {
       case pickle_kind::none:
       case pickle_kind::global:
-      case pickle_kind::persistent: return;
-      case pickle_kind::boolean: return add_text(name, value.integer != 0 ? "true" : "false");
-      case pickle_kind::integer: return add_text(name, concat(value.integer));
-      case pickle_kind::real: return add_text(name, concat(value.real));
-      case pickle_kind::text: return add_text(name, value.text);
-      default: break;
+      case pickle_kind::persistent:
+        return;
+      case pickle_kind::boolean:
+        return add_text(name, value.integer != 0 ? "true" : "false");
+      case pickle_kind::integer:
+        return add_text(name, concat(value.integer));
+      case pickle_kind::real:
+        return add_text(name, concat(value.real));
+      case pickle_kind::text:
+        return add_text(name, value.text);
+      default:
+        break;
     }
     expect(!on_path_[id], where(name), " contains itself");
     on_path_[id] = true;
-    if (value.kind == pickle_kind::dict) visit_pairs(value, name, depth);
-    else if (value.kind == pickle_kind::call) visit_call(value, name, depth);
-    else visit_items(value, name, depth);
+    if (value.kind == pickle_kind::dict)
+      visit_pairs(value, name, depth);
+    else if (value.kind == pickle_kind::call)
+      visit_call(value, name, depth);
+    else
+      visit_items(value, name, depth);
     on_path_[id] = false;
   }
 
@@ -151,7 +162,8 @@ class pth_flattener {
     for (std::size_t i = 0; i + 1 < value.items.size(); i += 2) {
       pickle_value const& key = graph_[value.items[i]];
       bool const number = key.kind == pickle_kind::integer;
-      expect(number || key.kind == pickle_kind::text, where(name), " is a dictionary with a key that is neither text nor an integer");
+      expect(number || key.kind == pickle_kind::text, where(name),
+             " is a dictionary with a key that is neither text nor an integer");
       visit(value.items[i + 1], join(name, number ? concat(key.integer) : key.text), depth + 1);
     }
   }
@@ -189,7 +201,8 @@ class pth_flattener {
     pickle_value const& content = graph_[arguments[1]];
     auto const& encoded = graph_[content.arguments].items;
     std::string const raw = content.kind == pickle_kind::call && !encoded.empty() ? latin1(graph_[encoded[0]].text) : content.text;
-    for (auto const& [numpy_code, type] : {std::pair("f8", dtype::f64), {"f4", dtype::f32}, {"i8", dtype::i64}, {"i4", dtype::i32}}) {
+    for (auto const& [numpy_code, type] :
+         {std::pair("f8", dtype::f64), {"f4", dtype::f32}, {"i8", dtype::i64}, {"i4", dtype::i32}}) {
       if (code != numpy_code || raw.size() != dtype_size(type)) continue;
       with_decoder(type, [&](auto decode) { add_text(name, concat(decode(reinterpret_cast<std::byte const*>(raw.data())))); });
     }
@@ -213,7 +226,8 @@ class pth_flattener {
     std::size_t const offset = extent(arguments[1], name);
     auto const strides = extents(arguments[3], name);
     std::size_t const element = dtype_size(tensor.type);
-    expect(strides.size() == tensor.shape.size(), where(name), " has ", tensor.shape.size(), " extents but ", strides.size(), " strides");
+    expect(strides.size() == tensor.shape.size(), where(name), " has ", tensor.shape.size(), " extents but ", strides.size(),
+           " strides");
     auto const count = checked_element_count(tensor.shape, element);
     expect(count.has_value(), where(name), ": the shape ", shape_text(tensor.shape), " has more elements than memory can address");
     if (*count != 0) {
@@ -230,8 +244,8 @@ class pth_flattener {
     tensors_.push_back(std::move(tensor));
   }
 
-  void check_view(std::span<std::size_t const> shape, std::span<std::size_t const> strides, std::size_t offset, std::size_t available,
-                  std::string const& name) const {
+  void check_view(std::span<std::size_t const> shape, std::span<std::size_t const> strides, std::size_t offset,
+                  std::size_t available, std::string const& name) const {
     std::size_t last = offset;
     bool overflow = false;
     for (std::size_t i = 0; i < shape.size(); ++i) {
@@ -245,14 +259,16 @@ class pth_flattener {
 
   [[nodiscard]] std::size_t extent(pickle_id id, std::string const& name) const {
     pickle_value const& value = graph_[id];
-    expect(value.kind == pickle_kind::integer && value.integer >= 0, where(name), " has an extent, stride or offset that is no count");
+    expect(value.kind == pickle_kind::integer && value.integer >= 0, where(name),
+           " has an extent, stride or offset that is no count");
     return static_cast<std::size_t>(value.integer);
   }
 
   /// A tuple of counts, plain or wrapped in torch.Size.
   [[nodiscard]] std::vector<std::size_t> extents(pickle_id id, std::string const& name) const {
     pickle_value const* value = &graph_[id];
-    if (value->kind == pickle_kind::call && !graph_[value->arguments].items.empty()) value = &graph_[graph_[value->arguments].items[0]];
+    if (value->kind == pickle_kind::call && !graph_[value->arguments].items.empty())
+      value = &graph_[graph_[value->arguments].items[0]];
     expect(value->kind == pickle_kind::tuple && value->items.size() <= 64, where(name), " has a damaged shape");
     std::vector<std::size_t> out;
     for (pickle_id const item : value->items) out.push_back(extent(item, name));
@@ -260,7 +276,8 @@ class pth_flattener {
   }
 
   /// The bytes of ('storage', type, key, location, elements). The location, a device such as "cuda:0", does not matter.
-  [[nodiscard]] std::span<std::byte const> storage_bytes(pickle_value const& identifier, std::string const& name, dtype& type) const {
+  [[nodiscard]] std::span<std::byte const> storage_bytes(pickle_value const& identifier, std::string const& name,
+                                                         dtype& type) const {
     auto const& parts = identifier.items;
     expect(parts.size() == 5 && graph_[parts[0]].text == "storage", where(name), " has a damaged storage");
     std::string const& global = graph_[parts[1]].text;
@@ -295,8 +312,8 @@ inline named_tensors read_pth(std::filesystem::path const& path) {
   auto memory = std::make_shared<pth_flattener::storage>(pth_flattener::storage{mapped_file(path), {}});
   auto const bytes = memory->file.bytes();
   bool const bare_pickle = bytes.size() >= 2 && bytes[0] == std::byte{0x80} && bytes[1] <= std::byte{5};
-  expect(!bare_pickle, source, " has the format of torch before 1.6, or is a plain pickle; load it in Python and save it again with ",
-         "torch >= 1.6");
+  expect(!bare_pickle, source,
+         " has the format of torch before 1.6, or is a plain pickle; load it in Python and save it again with ", "torch >= 1.6");
   return pth_flattener(std::move(source), std::move(memory)).run();
 }
 

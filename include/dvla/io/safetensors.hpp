@@ -8,13 +8,13 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -23,6 +23,7 @@
 #include <dvla/core/config.hpp>
 #include <dvla/core/error.hpp>
 #include <dvla/io/atomic_file.hpp>
+#include <dvla/io/dtype.hpp>
 #include <dvla/io/mapped_file.hpp>
 #include <dvla/io/named_tensors.hpp>
 #include <dvla/io/stored_tensor.hpp>
@@ -68,7 +69,8 @@ inline std::size_t safetensors_number(std::string const& where, nlohmann::json c
 inline stored_tensor safetensors_entry(std::string const& source, std::string const& name, nlohmann::json const& entry,
                                        std::span<std::byte const> data) {
   std::string const where = concat(source, ": tensor '", name, "'");
-  expect(entry.is_object() && entry.size() == 3 && entry.contains("dtype") && entry.contains("shape") && entry.contains("data_offsets"),
+  expect(entry.is_object() && entry.size() == 3 && entry.contains("dtype") && entry.contains("shape") &&
+             entry.contains("data_offsets"),
          where, " must have exactly the keys dtype, shape and data_offsets");
   auto const& type_name = entry["dtype"];
   auto const type = type_name.is_string() ? dtype_of_name(type_name.get<std::string>()) : std::nullopt;
@@ -84,14 +86,15 @@ inline stored_tensor safetensors_entry(std::string const& source, std::string co
          " bytes of data; the file is truncated or damaged");
   auto const count = checked_element_count(tensor.shape, dtype_size(*type));
   expect(count.has_value(), where, ": the shape ", shape_text(tensor.shape), " has more elements than memory can address");
-  expect(*count * dtype_size(*type) == end - begin, where, ": ", dtype_name(*type), " of shape ", shape_text(tensor.shape), " takes ",
-         *count * dtype_size(*type), " bytes, but its offsets give ", end - begin);
+  expect(*count * dtype_size(*type) == end - begin, where, ": ", dtype_name(*type), " of shape ", shape_text(tensor.shape),
+         " takes ", *count * dtype_size(*type), " bytes, but its offsets give ", end - begin);
   tensor.bytes = data.subspan(begin, end - begin);
   return tensor;
 }
 
 /// Checks that the tensors, sorted by place, cover the data without hole or overlap.
-inline void check_safetensors_tiling(std::string const& source, std::span<stored_tensor const> tensors, std::span<std::byte const> data) {
+inline void check_safetensors_tiling(std::string const& source, std::span<stored_tensor const> tensors,
+                                     std::span<std::byte const> data) {
   std::byte const* place = data.data();
   for (stored_tensor const& tensor : tensors) {
     expect(tensor.bytes.data() == place, source, ": tensor '", tensor.name, "' begins at byte ", tensor.bytes.data() - data.data(),
@@ -106,12 +109,14 @@ inline named_tensors read_safetensors(std::filesystem::path const& path) {
   std::string const source = path.string();
   auto const file = std::make_shared<mapped_file const>(path);
   std::span<std::byte const> const bytes = file->bytes();
-  expect(bytes.size() >= 8, source, " is no safetensors file: it has ", bytes.size(), " bytes, fewer than the 8 of the header length");
+  expect(bytes.size() >= 8, source, " is no safetensors file: it has ", bytes.size(),
+         " bytes, fewer than the 8 of the header length");
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), sizeof length);
   expect(length <= safetensors_header_limit, source, " claims a header of ", length, " bytes, above the format's limit of ",
          safetensors_header_limit, "; it is damaged or no safetensors file");
-  expect(length <= bytes.size() - 8, source, " is truncated: its header has ", length, " bytes, but only ", bytes.size() - 8, " follow");
+  expect(length <= bytes.size() - 8, source, " is truncated: its header has ", length, " bytes, but only ", bytes.size() - 8,
+         " follow");
   std::string_view const text(reinterpret_cast<char const*>(bytes.data()) + 8, static_cast<std::size_t>(length));
   expect(text.starts_with('{'), source, ": the header does not begin with '{'; it is damaged or no safetensors file");
   std::span<std::byte const> const data = bytes.subspan(8 + text.size());
@@ -161,7 +166,7 @@ class safetensors_writer {
 
   /// Adds a tensor of numbers; they are copied.
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   void add(std::string name, std::vector<std::size_t> shape, std::span<T const> values) {
     add(std::move(name), dtype_of<T>(), std::move(shape), std::as_bytes(values));
   }
@@ -176,8 +181,8 @@ class safetensors_writer {
     std::sort(order.begin(), order.end(),
               [](entry const* a, entry const* b) { return std::tie(b->type, a->name) < std::tie(a->type, b->name); });
     std::string const text = header(path, order);
-    expect(text.size() <= detail::safetensors_header_limit, "cannot write ", path.string(), ": names and metadata take ", text.size(),
-           " bytes, above the format's limit of ", detail::safetensors_header_limit);
+    expect(text.size() <= detail::safetensors_header_limit, "cannot write ", path.string(), ": names and metadata take ",
+           text.size(), " bytes, above the format's limit of ", detail::safetensors_header_limit);
     std::uint64_t const length = text.size();
     atomic_file file(path);
     file.append(std::as_bytes(std::span(&length, 1)));

@@ -68,19 +68,32 @@ auto with_decoder(dtype type, F f) {
     });
   };
   switch (type) {
-    case dtype::boolean: return f([](std::byte const* from) { return static_cast<std::uint8_t>(*from != std::byte{0}); });
-    case dtype::u8: return plain(std::uint8_t{});
-    case dtype::i8: return plain(std::int8_t{});
-    case dtype::i16: return plain(std::int16_t{});
-    case dtype::u16: return plain(std::uint16_t{});
-    case dtype::f16: return half(&f16_bits_to_float);
-    case dtype::bf16: return half(&bf16_bits_to_float);
-    case dtype::i32: return plain(std::int32_t{});
-    case dtype::u32: return plain(std::uint32_t{});
-    case dtype::f32: return plain(float{});
-    case dtype::f64: return plain(double{});
-    case dtype::i64: return plain(std::int64_t{});
-    case dtype::u64: return plain(std::uint64_t{});
+    case dtype::boolean:
+      return f([](std::byte const* from) { return static_cast<std::uint8_t>(*from != std::byte{0}); });
+    case dtype::u8:
+      return plain(std::uint8_t{});
+    case dtype::i8:
+      return plain(std::int8_t{});
+    case dtype::i16:
+      return plain(std::int16_t{});
+    case dtype::u16:
+      return plain(std::uint16_t{});
+    case dtype::f16:
+      return half(&f16_bits_to_float);
+    case dtype::bf16:
+      return half(&bf16_bits_to_float);
+    case dtype::i32:
+      return plain(std::int32_t{});
+    case dtype::u32:
+      return plain(std::uint32_t{});
+    case dtype::f32:
+      return plain(float{});
+    case dtype::f64:
+      return plain(double{});
+    case dtype::i64:
+      return plain(std::int64_t{});
+    case dtype::u64:
+      return plain(std::uint64_t{});
   }
   fail("a stored tensor has the unknown dtype number ", static_cast<unsigned>(type));
 }
@@ -103,8 +116,7 @@ constexpr bool fits(S value) {
 /// The elements as T, in C order. Floating-point targets round to nearest (of equal type: every bit is kept); integer
 /// targets take only numbers they hold exactly and throw, naming the tensor and the element, for any other.
 template <class T>
-  requires std::is_arithmetic_v<T> && (!std::is_same_v<T, bool>)
-[[nodiscard]] std::vector<T> read_as(stored_tensor const& tensor) {
+requires std::is_arithmetic_v<T> &&(!std::is_same_v<T, bool>) [[nodiscard]] std::vector<T> read_as(stored_tensor const& tensor) {
   std::vector<T> out(tensor.size());
   if (tensor.type == dtype_of<T>()) {
     if (!out.empty()) std::memcpy(out.data(), tensor.bytes.data(), out.size() * sizeof(T));

@@ -10,13 +10,6 @@
 
 namespace dvla::inline DVLA_ABI::detail {
 
-/// Strides of C order, in elements: 1 for the last axis.
-inline std::vector<std::size_t> c_order_strides(std::span<std::size_t const> shape) {
-  std::vector<std::size_t> strides(shape.size(), 1);
-  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
-  return strides;
-}
-
 /// Strides of Fortran order, in elements: 1 for the first axis.
 inline std::vector<std::size_t> fortran_order_strides(std::span<std::size_t const> shape) {
   std::vector<std::size_t> strides(shape.size(), 1);
@@ -24,7 +17,7 @@ inline std::vector<std::size_t> fortran_order_strides(std::span<std::size_t cons
   return strides;
 }
 
-/// Whether these strides are those of C order wherever an axis has more than one element.
+/// Whether these strides, in elements, are those of C order wherever an axis has more than one element.
 inline bool is_c_order(std::span<std::size_t const> shape, std::span<std::size_t const> strides) {
   std::size_t expected = 1;
   for (std::size_t i = shape.size(); i-- > 0;) {

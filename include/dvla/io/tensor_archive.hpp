@@ -1,7 +1,6 @@
 // One door to tensor files of either format.
 #pragma once
 
-#include <cstddef>
 #include <filesystem>
 #include <string_view>
 

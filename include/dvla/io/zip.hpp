@@ -5,8 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -81,11 +79,12 @@ class zip_archive {
   /// The content of an entry, without a copy. Throws for a compressed one.
   [[nodiscard]] std::span<std::byte const> content(entry const& e) const {
     expect((e.flags & 1) == 0, source_, ": the entry '", e.name, "' is encrypted, which this reader does not support");
-    expect(e.method == 0, source_, ": the entry '", e.name, "' is compressed; save the file again without compression (torch.save and ",
-           "numpy.savez do not compress)");
+    expect(e.method == 0, source_, ": the entry '", e.name,
+           "' is compressed; save the file again without compression (torch.save and ", "numpy.savez do not compress)");
     expect(e.size == e.stored_size, source_, " is damaged: the stored entry '", e.name, "' has two different sizes");
     detail::little_endian_reader const in(source_, bytes_);
-    expect(in.number<std::uint32_t>(e.header) == local_signature, source_, " is damaged: no entry begins where '", e.name, "' should");
+    expect(in.number<std::uint32_t>(e.header) == local_signature, source_, " is damaged: no entry begins where '", e.name,
+           "' should");
     std::uint64_t const begin = e.header + 30 + in.number<std::uint16_t>(e.header + 26) + in.number<std::uint16_t>(e.header + 28);
     return in.slice(begin, e.size);
   }
@@ -128,7 +127,8 @@ class zip_archive {
     expect(count <= bytes_.size() / 46, source_, " is damaged: its directory claims ", count, " entries");
     entries_.reserve(static_cast<std::size_t>(count));
     for (std::uint64_t i = 0; i < count; ++i) {
-      expect(in.number<std::uint32_t>(place) == directory_signature, source_, " is damaged: entry ", i, " of its directory is missing");
+      expect(in.number<std::uint32_t>(place) == directory_signature, source_, " is damaged: entry ", i,
+             " of its directory is missing");
       std::uint64_t const name_size = in.number<std::uint16_t>(place + 28);
       std::uint64_t const extra_size = in.number<std::uint16_t>(place + 30);
       std::uint64_t const comment_size = in.number<std::uint16_t>(place + 32);
