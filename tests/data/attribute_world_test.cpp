@@ -1,6 +1,7 @@
 // The attribute world: its choice of classes, its words, and its pictures.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
