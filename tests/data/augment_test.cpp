@@ -34,7 +34,8 @@ TEST_CASE("colour changes and the flip equal torchvision on Pillow images to the
       check(changed);
     }
   using enum dvla::colour_property;
-  for (auto const& order : {std::array{brightness, contrast, saturation}, {saturation, contrast, brightness}, {contrast, saturation, brightness}}) {
+  for (auto const& order :
+       {std::array{brightness, contrast, saturation}, {saturation, contrast, brightness}, {contrast, saturation, brightness}}) {
     auto changed = source;
     dvla::apply(dvla::colour_change{1.3127f, 0.7411f, 1.2093f, order}, changed);
     check(changed);
@@ -58,7 +59,7 @@ TEST_CASE("a resized crop and the normalisation equal torchvision") {
 }
 
 TEST_CASE("flipping twice gives the image back") {
-  for (std::size_t const width : {1, 2, 7, 8}) {
+  for (std::size_t const width : {1u, 2u, 7u, 8u}) {
     auto const source = noise(3, width);
     auto flipped = source;
     dvla::flip_horizontally(flipped);
@@ -95,7 +96,8 @@ TEST_CASE("random crops reach every offset of the bordered image and no other") 
     ++seen[static_cast<std::size_t>(offset.top + 4)];
   }
   for (int const count : seen) CHECK(count > 20);
-  CHECK(contains(message_of([&] { (void)dvla::draw_random_crop(8, 8, 17, 8, 4, random); }), "17x8 out of an image of 8x8 with a border of 4"));
+  CHECK(contains(message_of([&] { (void)dvla::draw_random_crop(8, 8, 17, 8, 4, random); }),
+                 "17x8 out of an image of 8x8 with a border of 4"));
 }
 
 TEST_CASE("boxes of the random resized crop lie inside, have the areas and aspects asked for, and fall back to the centre") {
@@ -134,7 +136,8 @@ TEST_CASE("colour factors are uniform around one and every order of properties o
     REQUIRE(change.contrast < 3);
     CHECK(change.saturation == 1);
     mean += static_cast<double>(change.brightness) / 3000;
-    ++orders[static_cast<std::size_t>(change.order[0]) * 9 + static_cast<std::size_t>(change.order[1]) * 3 + static_cast<std::size_t>(change.order[2])];
+    ++orders[static_cast<std::size_t>(change.order[0]) * 9 + static_cast<std::size_t>(change.order[1]) * 3 +
+             static_cast<std::size_t>(change.order[2])];
   }
   CHECK(std::abs(mean - 1) <= 0.02);
   CHECK(std::count_if(orders.begin(), orders.end(), [](int n) { return n > 400 && n < 600; }) == 6);

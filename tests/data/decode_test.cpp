@@ -20,9 +20,9 @@ std::string decode_error(std::vector<std::uint8_t> const& bytes) {
 }  // namespace
 
 TEST_CASE("every kind of PNG and JPEG decodes to the bytes of Pillow's convert(RGB)") {
-  for (auto const* name : {"rgb.png", "gamma.png", "rgba.png", "grey.png", "grey_alpha.png", "bits1.png", "palette.png", "palette4.png",
-                           "palette_transparent.png", "rgb16.png", "grey16.png", "interlaced.png", "jpeg420.jpg", "jpeg422.jpg",
-                           "jpeg444.jpg", "progressive.jpg", "grey.jpg", "cmyk.jpg", "ycck.jpg"}) {
+  for (auto const* name : {"rgb.png", "gamma.png", "rgba.png", "grey.png", "grey_alpha.png", "bits1.png", "palette.png",
+                           "palette4.png", "palette_transparent.png", "rgb16.png", "grey16.png", "interlaced.png", "jpeg420.jpg",
+                           "jpeg422.jpg", "jpeg444.jpg", "progressive.jpg", "grey.jpg", "cmyk.jpg", "ycck.jpg"}) {
     CAPTURE(name);
     auto const decoded = dvla::read_image(fixture(name));
     CHECK(decoded.height == 19);

@@ -14,7 +14,9 @@
 
 namespace dvla_test {
 
-inline std::filesystem::path fixture(std::string_view name) { return std::filesystem::path(__FILE__).parent_path() / "fixtures" / name; }
+inline std::filesystem::path fixture(std::string_view name) {
+  return std::filesystem::path(__FILE__).parent_path() / "fixtures" / name;
+}
 
 inline std::filesystem::path golden(std::string_view name) {
   return std::filesystem::path(__FILE__).parent_path().parent_path() / "golden" / name;

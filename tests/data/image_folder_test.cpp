@@ -17,12 +17,17 @@ std::string open_error(std::filesystem::path const& root) {
 
 TEST_CASE("classes and files come sorted by code point, images only, suffixes in any case") {
   scratch_folder folder;
-  for (auto const* file : {"zebra/b.png", "zebra/a.JPG", "zebra/B.jpeg", "zebra/10.png", "zebra/9.png", "zebra/notes.txt", "zebra/.hidden.png",
-                           "Ape/1.Png", "\xc3\xa4" "ffin/x.png", ".cache/1.png", "readme.txt"})
+  for (auto const* file : {"zebra/b.png", "zebra/a.JPG", "zebra/B.jpeg", "zebra/10.png", "zebra/9.png", "zebra/notes.txt",
+                           "zebra/.hidden.png", "Ape/1.Png",
+                           "\xc3\xa4"
+                           "ffin/x.png",
+                           ".cache/1.png", "readme.txt"})
     write_file(folder.path() / file, "x");
   std::filesystem::create_directories(folder.path() / "zebra" / "c.png");
   auto const found = dvla::open_image_folder(folder.path());
-  CHECK(found.classes == std::vector<std::string>{"Ape", "zebra", "\xc3\xa4" "ffin"});
+  CHECK(found.classes == std::vector<std::string>{"Ape", "zebra",
+                                                  "\xc3\xa4"
+                                                  "ffin"});
   std::vector<std::string> names;
   for (auto const& e : found.images_of(1)) {
     CHECK(e.label == 1);

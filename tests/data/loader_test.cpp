@@ -19,7 +19,8 @@ std::unique_ptr<scratch_folder> small_data_set() {
   auto folder = std::make_unique<scratch_folder>();
   for (std::uint32_t label = 0; label < 3; ++label)
     for (std::uint32_t i = 0; i < 5 + label; ++i)
-      write_file(folder->path() / dvla::concat("class", label) / dvla::concat(i, ".png"), dvla::encode_png(noise(20, 22, label * 100 + i)));
+      write_file(folder->path() / dvla::concat("class", label) / dvla::concat(i, ".png"),
+                 dvla::encode_png(noise(20, 22, label * 100 + i)));
   return folder;
 }
 
@@ -31,8 +32,10 @@ dvla::augmentation everything() {
 
 dvla::preprocessing const small{16, 18, dvla::resize_rule::both_sides, dvla::interpolation::bilinear, dvla::cifar_statistics};
 
-std::vector<dvla::image_batch> batches(dvla::image_source const& source, std::size_t workers, std::uint64_t first, std::size_t count) {
-  dvla::batch_loader loader(source, dvla::epoch_order({source.size(), 6, 2, true, 3}), small, everything(), 41, {workers, 2, first});
+std::vector<dvla::image_batch> batches(dvla::image_source const& source, std::size_t workers, std::uint64_t first,
+                                       std::size_t count) {
+  dvla::batch_loader loader(source, dvla::epoch_order({source.size(), 6, 2, true, 3}), small, everything(), 41,
+                            {workers, 2, first});
   std::vector<dvla::image_batch> out;
   for (std::size_t i = 0; i < count; ++i) out.push_back(loader.next());
   return out;
@@ -63,7 +66,8 @@ TEST_CASE("without augmentation an image is resized, centred and normalised") {
   auto const source = noise(37, 50);
   for (auto const* name : {"imagenet", "imagenet-short"}) {
     auto const how = dvla::evaluation_preprocessing(name, 21);
-    auto const resized = how.rule == dvla::resize_rule::short_side ? dvla::resize_short_side(source, how.resize) : dvla::resize(source, how.resize, how.resize);
+    auto const resized = how.rule == dvla::resize_rule::short_side ? dvla::resize_short_side(source, how.resize)
+                                                                   : dvla::resize(source, how.resize, how.resize);
     std::vector<float> expected(how.size()), out(how.size());
     dvla::normalise(dvla::centre_crop(resized, 21, 21), dvla::imagenet_statistics, expected);
     dvla::apply(source, how, {}, out);
@@ -151,7 +155,7 @@ TEST_CASE("batches are equal for any number of workers or threads, in memory or 
   CHECK(expected[13].step == 13);
   CHECK(expected[0].pixels != expected[6].pixels);
   for (auto const* source : {&on_demand, &in_memory})
-    for (std::size_t const workers : {0, 1, 3}) {
+    for (std::size_t const workers : {0u, 1u, 3u}) {
       CAPTURE(workers);
       CHECK(equal(batches(*source, workers, 0, 14), expected));
       CHECK(equal(batches(*source, workers, 9, 5), {expected.begin() + 9, expected.end()}));
@@ -173,7 +177,7 @@ TEST_CASE("a damaged file stops the consumer with its name, at its step, with an
   auto const bytes = dvla::read_bytes(victim);
   write_file(victim, std::vector<std::uint8_t>(bytes.begin(), bytes.begin() + 60));
   dvla::image_source const source(dvla::open_image_folder(folder->path()));
-  for (std::size_t const workers : {0, 1, 3}) {
+  for (std::size_t const workers : {0u, 1u, 3u}) {
     dvla::epoch_order order({source.size(), 1, 1, true, 3});
     dvla::batch_loader loader(source, order, small, {}, 1, {workers, 3});
     std::uint64_t step = 0;
@@ -196,7 +200,8 @@ TEST_CASE("a loader that is not read to the end stops, and wrong sizes are refus
   CHECK(loader.steps_per_epoch() == 4);
   std::vector<float> out(9);
   std::uint32_t const first[] = {0};
-  CHECK(contains(message_of([&] { dvla::load_batch(source, first, 0, small, {}, 1, nullptr, out); }), "9 floats for 1 images of 16x16x3"));
+  CHECK(contains(message_of([&] { dvla::load_batch(source, first, 0, small, {}, 1, nullptr, out); }),
+                 "9 floats for 1 images of 16x16x3"));
   dvla::image scratch;
   CHECK(contains(message_of([&] { (void)source.read(18, scratch); }), "image 18 asked for, there are 18"));
   CHECK(contains(message_of([&] { dvla::batch_loader(source, dvla::epoch_order({18, 4}), small, {}, 1, {1, 0}); }), "ahead >= 1"));

@@ -62,7 +62,7 @@ TEST_CASE("a kind with alpha zero is off, and probability zero leaves the batch 
 }
 
 TEST_CASE("mixup blends each image with its mirror in the batch") {
-  for (std::size_t const images : {1, 4, 5}) {
+  for (std::size_t const images : {1u, 4u, 5u}) {
     auto batch = numbered_batch(images, 12);
     dvla::apply(dvla::batch_mix{0.75, {}}, 2, 2, batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
@@ -80,7 +80,10 @@ TEST_CASE("cutmix exchanges the box with the mirror image") {
     bool const inside = y >= 1 && y < 3 && x >= 2;
     CHECK(batch[i] == static_cast<float>(inside ? 4 - image : image));
   }
-  CHECK(contains(message_of([&] { dvla::apply(dvla::batch_mix{0.7, {}}, 4, 4, batch); }), "300 floats are no whole number of 4x4x3"));
+  CHECK(contains(message_of([&] {
+                   dvla::apply(dvla::batch_mix{0.7, {}}, 4, 4, batch);
+                 }),
+                 "300 floats are no whole number of 4x4x3"));
 }
 
 TEST_CASE("soft targets are smoothed, mixed with the partner's and sum to one") {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -36,9 +38,17 @@ inline std::string_view other_format(std::span<std::uint8_t const> bytes) {
   struct format {
     std::string_view signature, name;
   };
-  static constexpr format formats[] = {{"GIF8", "a GIF"},      {"BM", "a BMP"},    {"II*", "a TIFF"}, {"MM", "a TIFF"},
-                                       {"RIFF", "a WebP"},     {"<svg", "an SVG"}, {"P5", "a PGM"},   {"P6", "a PPM"},
-                                       {"<!DOC", "an HTML"},   {"<html", "an HTML"}, {"version https://git-lfs", "a Git LFS pointer"}};
+  static constexpr format formats[] = {{"GIF8", "a GIF"},
+                                       {"BM", "a BMP"},
+                                       {"II*", "a TIFF"},
+                                       {"MM", "a TIFF"},
+                                       {"RIFF", "a WebP"},
+                                       {"<svg", "an SVG"},
+                                       {"P5", "a PGM"},
+                                       {"P6", "a PPM"},
+                                       {"<!DOC", "an HTML"},
+                                       {"<html", "an HTML"},
+                                       {"version https://git-lfs", "a Git LFS pointer"}};
   for (auto const& f : formats)
     if (begins_with(bytes, f.signature)) return f.name;
   return {};

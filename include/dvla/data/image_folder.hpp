@@ -2,12 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <dvla/core/error.hpp>
@@ -24,8 +26,8 @@ struct image_folder {
 
   std::filesystem::path root{};
   std::vector<std::string> classes{};
-  std::vector<entry> images{};                 ///< sorted by label, then by file name
-  std::vector<std::size_t> first_of_class{};   ///< classes.size() + 1 positions in images
+  std::vector<entry> images{};                ///< sorted by label, then by file name
+  std::vector<std::size_t> first_of_class{};  ///< classes.size() + 1 positions in images
 
   /// The images of one class, in order.
   [[nodiscard]] std::span<entry const> images_of(std::size_t label) const {
@@ -83,7 +85,9 @@ inline bool is_image_file(std::filesystem::directory_entry const& e) {
   out.classes = detail::sorted_names(root, detail::is_folder);
   if (out.classes.empty()) {
     auto const loose = detail::sorted_names(root, detail::is_image_file).size();
-    if (loose > 0) fail(name, ": holds ", loose, " images but no class folders; give the folder above, or sort the images into one folder a class");
+    if (loose > 0)
+      fail(name, ": holds ", loose,
+           " images but no class folders; give the folder above, or sort the images into one folder a class");
     fail(name, ": holds no class folders; expected <folder>/<class>/<image>.png, .jpg or .jpeg");
   }
   out.first_of_class.push_back(0);
@@ -93,7 +97,8 @@ inline bool is_image_file(std::filesystem::directory_entry const& e) {
       out.images.push_back({folder / file, static_cast<std::uint32_t>(label)});
     if (out.images.size() == out.first_of_class.back()) {
       if (!detail::sorted_names(folder, detail::is_folder).empty())
-        fail(name, ": class folder \"", out.classes[label], "\" holds folders instead of images; if it is a split (base, val, novel), open that folder");
+        fail(name, ": class folder \"", out.classes[label],
+             "\" holds folders instead of images; if it is a split (base, val, novel), open that folder");
       fail(name, ": class \"", out.classes[label], "\" has no .png, .jpg or .jpeg images; remove the folder or add images");
     }
     out.first_of_class.push_back(out.images.size());
@@ -115,7 +120,8 @@ inline bool is_image_file(std::filesystem::directory_entry const& e) {
   std::string found;
   for (auto const& other : detail::sorted_names(root, detail::is_folder))
     if (found.size() < 80) found += (found.empty() ? "" : ", ") + other;
-  fail(name, ": has no folder \"", split, "\" (it holds: ", found.empty() ? "nothing" : found, "); expected the folders base, val and novel");
+  fail(name, ": has no folder \"", split, "\" (it holds: ", found.empty() ? "nothing" : found,
+       "); expected the folders base, val and novel");
 }
 
 }  // namespace dvla::inline DVLA_ABI

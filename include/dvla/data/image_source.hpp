@@ -1,8 +1,8 @@
 // The images of a data set by number: decoded whenever asked for, or once and kept in memory.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <string>
 #include <utility>
 #include <vector>
 

@@ -3,6 +3,8 @@
 
 #include <turbojpeg.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -71,7 +73,8 @@ inline bool harmless(std::string_view warning, std::span<std::uint8_t const> byt
                                    four ? TJPF_CMYK : TJPF_RGB, TJFLAG_ACCURATEDCT);
   if (status != 0) {
     std::string_view const message = tjGetErrorStr2(handle.get());
-    expect(detail::harmless(message, bytes), name, ": the JPEG file is truncated or damaged (", message, "); copy or download it again");
+    expect(detail::harmless(message, bytes), name, ": the JPEG file is truncated or damaged (", message,
+           "); copy or download it again");
   }
   if (four) detail::inverted_cmyk_to_rgb(cmyk, out.pixels.data());
   return out;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <mutex>
 #include <span>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <dvla/core/error.hpp>
@@ -21,10 +23,11 @@ namespace dvla::inline DVLA_ABI {
 /// Prepares the images into out (indices.size() x image x image x 3). Image p of the batch draws from the stream (seed,
 /// augment, p, step), so the result is a function of seed, step, place in the batch and image alone. Throws naming the file
 /// that cannot be decoded, or if out has the wrong size.
-inline void load_batch(image_source const& source, std::span<std::uint32_t const> indices, std::uint64_t step, preprocessing const& how,
-                       augmentation const& what, std::uint64_t seed, executor* pool, std::span<float> out) {
-  expect(out.size() == indices.size() * how.size(), "load_batch: ", out.size(), " floats for ", indices.size(), " images of ", how.image, "x",
-         how.image, "x3; give ", indices.size() * how.size());
+inline void load_batch(image_source const& source, std::span<std::uint32_t const> indices, std::uint64_t step,
+                       preprocessing const& how, augmentation const& what, std::uint64_t seed, executor* pool,
+                       std::span<float> out) {
+  expect(out.size() == indices.size() * how.size(), "load_batch: ", out.size(), " floats for ", indices.size(), " images of ",
+         how.image, "x", how.image, "x3; give ", indices.size() * how.size());
   parallel_for(pool, indices.size(), 8, [&](std::size_t begin, std::size_t end) {
     image scratch;
     for (std::size_t p = begin; p < end; ++p) {
@@ -54,12 +57,18 @@ struct loader_settings {
 /// of their steps. next() is for one thread. The source must outlive the loader.
 class batch_loader {
  public:
-  batch_loader(image_source const& source, epoch_order order, preprocessing const& how, augmentation const& what, std::uint64_t seed,
-               loader_settings const& settings)
-      : source_(source), order_(std::move(order)), how_(how), what_(what), seed_(seed), taken_(settings.first_step),
+  batch_loader(image_source const& source, epoch_order order, preprocessing const& how, augmentation const& what,
+               std::uint64_t seed, loader_settings const& settings)
+      : source_(source),
+        order_(std::move(order)),
+        how_(how),
+        what_(what),
+        seed_(seed),
+        taken_(settings.first_step),
         claimed_(settings.first_step) {
     expect(settings.workers <= 256, "batch_loader: ", settings.workers, " workers; give at most 256");
-    expect(settings.workers == 0 || settings.ahead > 0, "batch_loader: workers need at least one batch to be ahead; give ahead >= 1");
+    expect(settings.workers == 0 || settings.ahead > 0,
+           "batch_loader: workers need at least one batch to be ahead; give ahead >= 1");
     slots_.resize(settings.workers == 0 ? 1 : settings.ahead + 1);
     for (std::size_t i = 0; i < settings.workers; ++i) workers_.emplace_back([this] { work(); });
   }
@@ -149,9 +158,9 @@ class batch_loader {
   std::uint64_t seed_;
   std::mutex mutex_;
   std::condition_variable free_, ready_;
-  std::vector<slot> slots_;     // slot step % size: that step's batch; the fields below and `ready` are guarded by mutex_
-  std::uint64_t taken_;         // the step that next() returns, or has returned while holding_
-  std::uint64_t claimed_;       // the first step that no worker has begun
+  std::vector<slot> slots_;  // slot step % size: that step's batch; the fields below and `ready` are guarded by mutex_
+  std::uint64_t taken_;      // the step that next() returns, or has returned while holding_
+  std::uint64_t claimed_;    // the first step that no worker has begun
   bool holding_ = false;
   bool stopping_ = false;
   std::vector<std::thread> workers_;

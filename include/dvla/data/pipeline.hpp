@@ -2,6 +2,7 @@
 // augmentation (what may be drawn) and drawn_augmentation (what was drawn for one image).
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -35,7 +36,8 @@ struct preprocessing {
   expect(side > 0 && side <= 4096, "preprocessing: an image side of ", side, "; expected 1 to 4096");
   if (name == "imagenet") return {side, side * 256 / 224, resize_rule::both_sides, interpolation::bilinear, imagenet_statistics};
   if (name == "cifar") return {side, side, resize_rule::both_sides, interpolation::bilinear, cifar_statistics};
-  if (name == "imagenet-short") return {side, side * 11 / 10, resize_rule::short_side, interpolation::bilinear, imagenet_statistics};
+  if (name == "imagenet-short")
+    return {side, side * 11 / 10, resize_rule::short_side, interpolation::bilinear, imagenet_statistics};
   fail("preprocessing: \"", name, "\" is not known; give imagenet, cifar or imagenet-short");
 }
 
@@ -81,7 +83,8 @@ struct image_size {
 
 inline image_size resized_size(preprocessing const& how, std::size_t height, std::size_t width) {
   if (how.rule == resize_rule::both_sides) return {how.resize, how.resize};
-  return height <= width ? image_size{how.resize, how.resize * width / height} : image_size{how.resize * height / width, how.resize};
+  return height <= width ? image_size{how.resize, how.resize * width / height}
+                         : image_size{how.resize * height / width, how.resize};
 }
 
 }  // namespace detail
@@ -132,7 +135,8 @@ inline image_size resized_size(preprocessing const& how, std::size_t height, std
 /// The network's input for the image: prepare_pixels, normalised to float, then erased. Throws unless out has how.size()
 /// elements.
 inline void apply(image const& source, preprocessing const& how, drawn_augmentation const& drawn, std::span<float> out) {
-  expect(out.size() == how.size(), "preprocessing: ", out.size(), " floats for an input of ", how.image, "x", how.image, "x3; give ", how.size());
+  expect(out.size() == how.size(), "preprocessing: ", out.size(), " floats for an input of ", how.image, "x", how.image,
+         "x3; give ", how.size());
   normalise(prepare_pixels(source, how, drawn), how.statistics, out);
   apply(drawn.erased, how.image, out);
 }

@@ -1,12 +1,16 @@
-// PNG files over libpng. Pillow ignores gamma and colour profiles, so the simplified API, which applies them, is not used for reading.
+// PNG files over libpng. Pillow ignores gamma and colour profiles, so the simplified API, which applies them, is not used for
+// reading.
 #pragma once
 
 #include <png.h>
 
 #include <csetjmp>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include <dvla/core/error.hpp>
 #include <dvla/data/image.hpp>

@@ -1,10 +1,11 @@
-// Antialiased resizing that equals Pillow's to the byte (up to release 12: later ones swap the passes of some sizes, which moves
-// values by one): two separable passes, rows first, in 22-bit fixed point with a rounded 8-bit
-// image between them, and torchvision's rules for sizes and crops around it.
+// Antialiased resizing that equals Pillow's to the byte: two separable passes in 22-bit fixed point, rows first, with a rounded
+// 8-bit image between them, and torchvision's rules for sizes and crops around it. (Pillow 13 and later run the columns
+// first where the height shrinks much more than the width; the published results rest on the releases before.)
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -39,8 +40,7 @@ class resample_weights {
         exact[j] = value(kernel, (static_cast<double>(first + j) - centre + 0.5) * inverse);
         sum += exact[j];
       }
-      for (std::size_t j = 0; j < end - first; ++j)
-        weights_[i * stride_ + j] = static_cast<std::int32_t>(std::lround(exact[j] / sum * (1 << precision)));
+      for (std::size_t j = 0; j < end - first; ++j) weights_[i * stride_ + j] = to_fixed(exact[j] / sum);
       rows_[i] = {first, end - first};
     }
   }
@@ -60,6 +60,11 @@ class resample_weights {
     if (kernel == interpolation::bilinear) return x < 1 ? 1 - x : 0;
     if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
     return x < 2 ? -0.5 * (((x - 5) * x + 8) * x - 4) : 0;
+  }
+
+  /// Rounded half away from zero; std::lround costs more than the pixels of a small image.
+  static std::int32_t to_fixed(double weight) {
+    return static_cast<std::int32_t>(weight * (1 << precision) + (weight < 0 ? -0.5 : 0.5));
   }
 
   std::size_t stride_ = 0;
@@ -93,7 +98,8 @@ inline void resample_row(std::uint8_t const* in, resample_weights const& w, std:
 }
 
 /// Rows of `bytes` bytes, `stride` apart, to w.size() rows.
-inline void resample_columns(std::uint8_t const* in, std::size_t stride, std::size_t bytes, resample_weights const& w, std::uint8_t* out) {
+inline void resample_columns(std::uint8_t const* in, std::size_t stride, std::size_t bytes, resample_weights const& w,
+                             std::uint8_t* out) {
   std::vector<std::int32_t> sum(bytes);
   for (std::size_t y = 0; y < w.size(); ++y, out += bytes) {
     std::fill(sum.begin(), sum.end(), fixed_half);
@@ -107,10 +113,12 @@ inline void resample_columns(std::uint8_t const* in, std::size_t stride, std::si
 }
 
 inline void expect_inside(image const& source, pixel_box box) {
-  expect(box.height > 0 && box.width > 0, "crop: a box of ", box.height, "x", box.width, " is empty; give at least one pixel a side");
-  expect(box.top <= source.height && box.height <= source.height - box.top && box.left <= source.width && box.width <= source.width - box.left,
-         "crop: a box of ", box.height, "x", box.width, " at (", box.top, ", ", box.left, ") does not lie in an image of ", source.height, "x",
-         source.width, "; choose a smaller one or pad the image first");
+  expect(box.height > 0 && box.width > 0, "crop: a box of ", box.height, "x", box.width,
+         " is empty; give at least one pixel a side");
+  expect(box.top <= source.height && box.height <= source.height - box.top && box.left <= source.width &&
+             box.width <= source.width - box.left,
+         "crop: a box of ", box.height, "x", box.width, " at (", box.top, ", ", box.left, ") does not lie in an image of ",
+         source.height, "x", source.width, "; choose a smaller one or pad the image first");
 }
 
 }  // namespace detail
@@ -125,7 +133,8 @@ inline void expect_inside(image const& source, pixel_box box) {
 
 /// The box of the source resized to height x width, equal to Pillow's crop(box).resize((width, height)): pixels outside the
 /// box have no influence, and an axis of equal size is copied. Throws for an empty size or a box outside the image.
-[[nodiscard]] inline image resized_crop(image const& source, pixel_box box, std::size_t height, std::size_t width, interpolation kernel) {
+[[nodiscard]] inline image resized_crop(image const& source, pixel_box box, std::size_t height, std::size_t width,
+                                        interpolation kernel) {
   expect(height > 0 && width > 0, "resize: the size ", height, "x", width, " is empty; give at least one pixel a side");
   if (box.width == width && box.height == height) return crop(source, box);
   detail::expect_inside(source, box);
@@ -146,12 +155,14 @@ inline void expect_inside(image const& source, pixel_box box) {
 }
 
 /// The image resized to height x width; the aspect is not kept (torchvision's Resize((h, w))).
-[[nodiscard]] inline image resize(image const& source, std::size_t height, std::size_t width, interpolation kernel = interpolation::bilinear) {
+[[nodiscard]] inline image resize(image const& source, std::size_t height, std::size_t width,
+                                  interpolation kernel = interpolation::bilinear) {
   return resized_crop(source, whole(source), height, width, kernel);
 }
 
 /// The image resized so that its short side is `side` and its long side int(side * long / short) (torchvision's Resize(side)).
-[[nodiscard]] inline image resize_short_side(image const& source, std::size_t side, interpolation kernel = interpolation::bilinear) {
+[[nodiscard]] inline image resize_short_side(image const& source, std::size_t side,
+                                             interpolation kernel = interpolation::bilinear) {
   expect(source.height > 0 && source.width > 0, "resize: the image is empty");
   if (source.height <= source.width) return resize(source, side, side * source.width / source.height, kernel);
   return resize(source, side * source.height / source.width, side, kernel);
@@ -159,9 +170,10 @@ inline void expect_inside(image const& source, pixel_box box) {
 
 /// The box of torchvision's CenterCrop: offsets (size - crop) / 2, halves rounded to the even number. Throws if the image is
 /// smaller than the crop.
-[[nodiscard]] inline pixel_box centre_box(std::size_t image_height, std::size_t image_width, std::size_t height, std::size_t width) {
-  expect(height <= image_height && width <= image_width, "centre crop: ", height, "x", width, " out of an image of ", image_height, "x",
-         image_width, "; resize it larger first");
+[[nodiscard]] inline pixel_box centre_box(std::size_t image_height, std::size_t image_width, std::size_t height,
+                                          std::size_t width) {
+  expect(height <= image_height && width <= image_width, "centre crop: ", height, "x", width, " out of an image of ", image_height,
+         "x", image_width, "; resize it larger first");
   auto const offset = [](std::size_t slack) { return slack / 2 + (slack % 4 == 3 ? 1 : 0); };
   return {offset(image_height - height), offset(image_width - width), height, width};
 }

@@ -2,7 +2,9 @@
 // blend with a degenerate image (black, the mean grey, the grey image), in random order.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include <dvla/core/error.hpp>
@@ -13,19 +15,20 @@ namespace dvla::inline DVLA_ABI {
 
 namespace detail {
 
-/// degenerate + factor (original - degenerate) in single precision, cut off to 0..255. The product is rounded on its own
-/// (a fused multiply-add would give other bytes than Pillow's code).
+/// degenerate + factor (original - degenerate) in single precision, cut off to 0..255. The product is rounded on its own: a
+/// fused multiply-add would give other bytes than Pillow's code.
 inline std::uint8_t blend(int degenerate, int original, float factor) {
   auto const step = static_cast<float>(static_cast<double>(factor) * (original - degenerate));
-  float const value = static_cast<float>(degenerate) + step;
-  return static_cast<std::uint8_t>(value <= 0 ? 0.0f : value >= 255 ? 255.0f : value);
+  return static_cast<std::uint8_t>(static_cast<int>(std::clamp(static_cast<float>(degenerate) + step, 0.0f, 255.0f)));
 }
 
 /// ITU-R 601 luma in 16-bit fixed point, as Pillow's convert("L").
 constexpr int luma(std::uint8_t const* rgb) { return (rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16; }
 
 inline void blend_with_constant(image& picture, int degenerate, float factor) {
-  for (auto& p : picture.pixels) p = blend(degenerate, p, factor);
+  std::array<std::uint8_t, 256> changed;
+  for (std::size_t value = 0; value < 256; ++value) changed[value] = blend(degenerate, static_cast<int>(value), factor);
+  for (auto& p : picture.pixels) p = changed[p];
 }
 
 }  // namespace detail
@@ -38,15 +41,19 @@ inline void adjust_contrast(image& picture, float factor) {
   std::uint64_t sum = 0;
   std::size_t const count = picture.height * picture.width;
   for (std::size_t i = 0; i < count; ++i) sum += static_cast<std::uint64_t>(detail::luma(picture.pixels.data() + i * 3));
-  if (count > 0) detail::blend_with_constant(picture, static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5), factor);
+  if (count > 0)
+    detail::blend_with_constant(picture, static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5), factor);
 }
 
 /// Moves every pixel away from its own luma (0: a grey image, 1: unchanged), as PIL's ImageEnhance.Color.
 inline void adjust_saturation(image& picture, float factor) {
-  for (std::size_t i = 0; i < picture.pixels.size(); i += 3) {
-    std::uint8_t* const p = picture.pixels.data() + i;
-    int const grey = detail::luma(p);
-    for (std::size_t c = 0; c < 3; ++c) p[c] = detail::blend(grey, p[c], factor);
+  // In chunks, with the luma spread over its pixel's bytes, so that the blend is one vector loop.
+  std::array<std::uint8_t, 192> grey{};
+  for (std::size_t begin = 0; begin < picture.pixels.size(); begin += grey.size()) {
+    std::size_t const count = std::min(grey.size(), picture.pixels.size() - begin);
+    std::uint8_t* const p = picture.pixels.data() + begin;
+    for (std::size_t i = 0; i < count; i += 3) grey[i] = grey[i + 1] = grey[i + 2] = static_cast<std::uint8_t>(detail::luma(p + i));
+    for (std::size_t i = 0; i < count; ++i) p[i] = detail::blend(grey[i], p[i], factor);
   }
 }
 
@@ -66,7 +73,8 @@ struct colour_change {
 /// Draws order and factors. Throws for a strength that is negative or not finite.
 [[nodiscard]] inline colour_change draw_colour(colour_jitter const& strengths, random_stream& random) {
   auto const factor = [&](double strength, char const* name) {
-    expect(strength >= 0 && strength <= 255, "colour jitter: a strength of ", strength, " for ", name, "; expected 0 to 255, usually below 1");
+    expect(strength >= 0 && strength <= 255, "colour jitter: a strength of ", strength, " for ", name,
+           "; expected 0 to 255, usually below 1");
     return static_cast<float>(random.uniform(strength < 1 ? 1 - strength : 0, 1 + strength));
   };
   colour_change out;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -25,7 +26,8 @@ struct erased_box {
 };
 
 /// Draws a rectangle strictly smaller than the image on both sides; after ten unsuccessful tries there is none.
-[[nodiscard]] inline erased_box draw_erasing(random_erasing const& settings, std::size_t height, std::size_t width, random_stream& random) {
+[[nodiscard]] inline erased_box draw_erasing(random_erasing const& settings, std::size_t height, std::size_t width,
+                                             random_stream& random) {
   expect(settings.probability >= 0 && settings.probability <= 1, "random erasing: a probability of ", settings.probability);
   expect(settings.smallest_area >= 0 && settings.smallest_area <= settings.largest_area && settings.largest_area <= 1,
          "random erasing: areas from ", settings.smallest_area, " to ", settings.largest_area, "; expected 0 <= low <= high <= 1");

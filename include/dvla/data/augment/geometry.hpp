@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 
 #include <dvla/core/error.hpp>
@@ -29,10 +30,10 @@ struct window_offset {
 
 /// Draws the place of a height x width window in an image with `border` pixels added on every side (torchvision's
 /// RandomCrop with padding). Throws if the window is larger than the image with its border.
-[[nodiscard]] inline window_offset draw_random_crop(std::size_t image_height, std::size_t image_width, std::size_t height, std::size_t width,
-                                                    std::size_t border, random_stream& random) {
-  expect(height <= image_height + 2 * border && width <= image_width + 2 * border, "random crop: ", height, "x", width, " out of an image of ",
-         image_height, "x", image_width, " with a border of ", border, "; enlarge the image or the border");
+[[nodiscard]] inline window_offset draw_random_crop(std::size_t image_height, std::size_t image_width, std::size_t height,
+                                                    std::size_t width, std::size_t border, random_stream& random) {
+  expect(height <= image_height + 2 * border && width <= image_width + 2 * border, "random crop: ", height, "x", width,
+         " out of an image of ", image_height, "x", image_width, " with a border of ", border, "; enlarge the image or the border");
   auto const place = [&](std::size_t slack) {
     return static_cast<std::ptrdiff_t>(random.below(static_cast<std::uint32_t>(slack) + 1)) - static_cast<std::ptrdiff_t>(border);
   };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -48,11 +49,12 @@ struct batch_mix {
 }
 
 /// Draws what happens to a batch of height x width images; `random` is the stream (seed, mix, 0, step).
-[[nodiscard]] inline batch_mix draw_mix(mix_settings const& settings, std::size_t height, std::size_t width, random_stream& random) {
+[[nodiscard]] inline batch_mix draw_mix(mix_settings const& settings, std::size_t height, std::size_t width,
+                                        random_stream& random) {
   expect(settings.probability >= 0 && settings.probability <= 1 && settings.cutmix_share >= 0 && settings.cutmix_share <= 1,
          "mix: probability ", settings.probability, " and CutMix share ", settings.cutmix_share, "; expected numbers from 0 to 1");
-  expect(settings.mixup_alpha >= 0 && settings.cutmix_alpha >= 0, "mix: alphas ", settings.mixup_alpha, " (Mixup) and ", settings.cutmix_alpha,
-         " (CutMix); expected 0 (off) or positive numbers");
+  expect(settings.mixup_alpha >= 0 && settings.cutmix_alpha >= 0, "mix: alphas ", settings.mixup_alpha, " (Mixup) and ",
+         settings.cutmix_alpha, " (CutMix); expected 0 (off) or positive numbers");
   expect(height > 0 && width > 0, "mix: images of ", height, "x", width, " pixels");
   bool const mixed = random.uniform() < settings.probability, share = random.uniform() < settings.cutmix_share;
   bool const mixup = settings.mixup_alpha > 0, cutmix = settings.cutmix_alpha > 0;
@@ -66,7 +68,8 @@ struct batch_mix {
 /// Applies the mix to a batch of height x width x 3 images, in place. Throws unless the batch is a whole number of images.
 inline void apply(batch_mix const& mix, std::size_t height, std::size_t width, std::span<float> batch) {
   std::size_t const size = height * width * 3;
-  expect(size > 0 && batch.size() % size == 0, "mix: ", batch.size(), " floats are no whole number of ", height, "x", width, "x3 images");
+  expect(size > 0 && batch.size() % size == 0, "mix: ", batch.size(), " floats are no whole number of ", height, "x", width,
+         "x3 images");
   if (!mix.cuts() && mix.weight == 1) return;
   auto const own = static_cast<float>(mix.weight), other = static_cast<float>(1 - mix.weight);
   for (std::size_t i = 0, j = batch.size() / size; i + 1 < j; ++i) {
@@ -92,7 +95,8 @@ inline void apply(batch_mix const& mix, std::size_t height, std::size_t width, s
 inline void soft_targets(std::span<std::uint32_t const> labels, std::size_t classes, double smoothing, batch_mix const& mix,
                          std::span<float> out) {
   expect(smoothing >= 0 && smoothing < 1, "soft targets: a label smoothing of ", smoothing, "; expected 0 <= smoothing < 1");
-  expect(out.size() == labels.size() * classes, "soft targets: ", out.size(), " floats for ", labels.size(), " labels of ", classes, " classes");
+  expect(out.size() == labels.size() * classes, "soft targets: ", out.size(), " floats for ", labels.size(), " labels of ", classes,
+         " classes");
   double const off = classes > 0 ? smoothing / static_cast<double>(classes) : 0;
   std::fill(out.begin(), out.end(), static_cast<float>(off));
   for (std::size_t i = 0; i < labels.size(); ++i) {

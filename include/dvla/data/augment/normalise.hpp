@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include <dvla/core/error.hpp>
@@ -20,8 +22,8 @@ inline constexpr channel_statistics cifar_statistics{{0.5071f, 0.4866f, 0.4409f}
 /// out[i] = (byte / 255 - mean) / deviation in HWC order, the bits of torchvision's ToTensor and Normalize. Throws unless out
 /// has height * width * 3 elements.
 inline void normalise(image const& source, channel_statistics const& statistics, std::span<float> out) {
-  expect(out.size() == source.pixels.size(), "normalise: ", out.size(), " floats for an image of ", source.height, "x", source.width,
-         "x3; give ", source.pixels.size());
+  expect(out.size() == source.pixels.size(), "normalise: ", out.size(), " floats for an image of ", source.height, "x",
+         source.width, "x3; give ", source.pixels.size());
   auto const [mean, deviation] = statistics;
   std::uint8_t const* const in = source.pixels.data();
   for (std::size_t i = 0; i < out.size(); i += 3)
