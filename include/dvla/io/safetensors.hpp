@@ -74,7 +74,7 @@ inline stored_tensor safetensors_entry(std::string const& source, std::string co
          where, " must have exactly the keys dtype, shape and data_offsets");
   auto const& type_name = entry["dtype"];
   auto const type = type_name.is_string() ? dtype_of_name(type_name.get<std::string>()) : std::nullopt;
-  expect(type.has_value(), where, " has the dtype ", type_name.dump(), ", which is not read here; convert it to F32, F16 or BF16");
+  if (!type) fail(where, " has the dtype ", type_name.dump(), ", which is not read here; convert it to F32, F16 or BF16");
   stored_tensor tensor{name, *type, {}, {}};
   expect(entry["shape"].is_array(), where, ": the shape must be a list");
   for (auto const& extent : entry["shape"]) tensor.shape.push_back(safetensors_number(where + ": an extent of the shape", extent));
