@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -16,11 +17,13 @@ using namespace dvla::kernels;
 
 namespace {
 
+using sizes = std::initializer_list<std::size_t>;
+
 struct problem {
   attention_shape shape;
-  bool packed = false;                                           // q, k, v in one [batch, token, 3, heads, head_dim]
-  bool shared_q = false, shared_k = false, shared_v = false;     // batch stride 0
-  double spread = 1;                                             // of the elements of q and k
+  bool packed = false;                                        // q, k, v in one [batch, token, 3, heads, head_dim]
+  bool shared_q = false, shared_k = false, shared_v = false;  // batch stride 0
+  double spread = 1;                                          // of the elements of q and k
 };
 
 /// [batch, token, heads, head_dim], or a part of the packed projection.
@@ -66,13 +69,13 @@ struct attention_case {
   guarded<T>& dv_of() { return p.packed ? dq : dv; }
 
   void forward(cpu const& device) {
-    attention_forward<T>(device, p.shape, scale, {q.data(), sq}, {k_of().data() + k_at, sk}, {v_of().data() + v_at, sv}, {o.data(), so},
-                         lse.data());
+    attention_forward<T>(device, p.shape, scale, {q.data(), sq}, {k_of().data() + k_at, sk}, {v_of().data() + v_at, sv},
+                         {o.data(), so}, lse.data());
   }
   void backward(cpu const& device, bool accumulate) {
-    attention_backward<T>(device, p.shape, scale, {q.data(), sq}, {k_of().data() + k_at, sk}, {v_of().data() + v_at, sv}, {o.data(), so},
-                          lse.data(), {d_o.data(), so}, {dq.data(), sq}, {dk_of().data() + k_at, sk}, {dv_of().data() + v_at, sv},
-                          accumulate);
+    attention_backward<T>(device, p.shape, scale, {q.data(), sq}, {k_of().data() + k_at, sk}, {v_of().data() + v_at, sv},
+                          {o.data(), so}, lse.data(), {d_o.data(), so}, {dq.data(), sq}, {dk_of().data() + k_at, sk},
+                          {dv_of().data() + v_at, sv}, accumulate);
   }
 };
 
@@ -88,7 +91,8 @@ struct reference {
 template <class T>
 reference attend_plainly(attention_case<T>& c) {
   auto const& s = c.p.shape;
-  reference r{exact_sums(c.o.size()), exact_sums(c.lse.size()), exact_sums(c.dq.size()), exact_sums(c.dk.size()), exact_sums(c.dv.size())};
+  reference r{exact_sums(c.o.size()), exact_sums(c.lse.size()), exact_sums(c.dq.size()), exact_sums(c.dk.size()),
+              exact_sums(c.dv.size())};
   auto& dk = c.p.packed ? r.dq : r.dk;
   auto& dv = c.p.packed ? r.dq : r.dv;
   T const* const k = c.k_of().data() + c.k_at;
@@ -153,10 +157,10 @@ void check_case(problem const& p) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("attention agrees with the plain formula at odd lengths and head sizes", T, float, double) {
-  for (std::size_t queries : {1, 3, 17, 49, 197})
-    for (std::size_t keys : {1, 3, 49, 196})
-      for (std::size_t dim : {8, 24, 33}) check_case<T>({.shape = {2, 2, queries, keys, dim}});
-  for (std::size_t dim : {1, 2, 3, 5, 48, 64, 65, 128}) check_case<T>({.shape = {1, 2, 45, 67, dim}});
+  for (std::size_t queries : sizes{1, 3, 17, 49, 197})
+    for (std::size_t keys : sizes{1, 3, 49, 196})
+      for (std::size_t dim : sizes{8, 24, 33}) check_case<T>({.shape = {2, 2, queries, keys, dim}});
+  for (std::size_t dim : sizes{1, 2, 3, 5, 48, 64, 65, 128}) check_case<T>({.shape = {1, 2, 45, 67, dim}});
   check_case<T>({.shape = {1, 1, 300, 1030, 16}});
 }
 
@@ -210,14 +214,14 @@ TEST_CASE("attention does without the log sum exp, and skips the gradients that 
   attention_case<float> whole({.shape = {2, 2, 17, 33, 24}}), part = whole;
   whole.forward(cpu{}), whole.backward(cpu{}, false);
   auto const& p = part;
-  attention_forward<float>(cpu{}, p.p.shape, p.scale, {p.q.data(), p.sq}, {p.k.data(), p.sk}, {p.v.data(), p.sv}, {part.o.data(), p.so},
-                           nullptr);
+  attention_forward<float>(cpu{}, p.p.shape, p.scale, {p.q.data(), p.sq}, {p.k.data(), p.sk}, {p.v.data(), p.sv},
+                           {part.o.data(), p.so}, nullptr);
   CHECK(part.o == whole.o);
   for (int which = 0; which < 3; ++which) {
     attention_operand<float> dq{which == 0 ? part.dq.data() : nullptr, p.sq}, dk{which == 1 ? part.dk.data() : nullptr, p.sk},
         dv{which == 2 ? part.dv.data() : nullptr, p.sv};
-    attention_backward<float>(cpu{}, p.p.shape, p.scale, {p.q.data(), p.sq}, {p.k.data(), p.sk}, {p.v.data(), p.sv}, {p.o.data(), p.so},
-                              whole.lse.data(), {p.d_o.data(), p.so}, dq, dk, dv, false);
+    attention_backward<float>(cpu{}, p.p.shape, p.scale, {p.q.data(), p.sq}, {p.k.data(), p.sk}, {p.v.data(), p.sv},
+                              {p.o.data(), p.so}, whole.lse.data(), {p.d_o.data(), p.so}, dq, dk, dv, false);
   }
   CHECK(part.dq == whole.dq);
   CHECK(part.dk == whole.dk);

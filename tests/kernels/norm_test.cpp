@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <initializer_list>
 #include <vector>
 
 #include <dvla/core/thread_pool.hpp>
@@ -65,7 +66,8 @@ void batch_norm(norm_case<T>& c, cpu const& device, bool training, bool accumula
     for (std::size_t i = 0; i < c.columns; ++i) c.inverse_std.data()[i] = T(1 / std::sqrt(double(variance.data()[i]) + eps));
     CHECK(variance.intact());
   }
-  batch_norm_apply(device, c.rows, c.columns, c.x.data(), c.mean.data(), c.inverse_std.data(), c.weight.data(), c.bias.data(), c.y.data());
+  batch_norm_apply(device, c.rows, c.columns, c.x.data(), c.mean.data(), c.inverse_std.data(), c.weight.data(), c.bias.data(),
+                   c.y.data());
   batch_norm_backward(device, c.rows, c.columns, c.x.data(), c.dy.data(), c.mean.data(), c.inverse_std.data(), c.weight.data(),
                       c.dx.data(), c.dweight.data(), c.dbias.data(), accumulate, accumulate, training);
 }
@@ -96,7 +98,8 @@ reference normalise_plainly(norm_case<T> const& c, bool over_rows, bool training
       for (std::size_t i = 0; i < count; ++i) {
         std::size_t const at = g * group + i * element, column = over_rows ? g : i;
         double const w = double(c.weight.data()[column]), dy = double(c.dy.data()[at]);
-        double const normal = (double(c.x.data()[at]) - m.mean) * inverse, size = (std::abs(double(c.x.data()[at])) + std::abs(m.mean)) * inverse;
+        double const normal = (double(c.x.data()[at]) - m.mean) * inverse,
+                     size = (std::abs(double(c.x.data()[at])) + std::abs(m.mean)) * inverse;
         if (!second) {
           r.y.add(at, normal * w + double(c.bias.data()[column]), size * std::abs(w) + std::abs(double(c.bias.data()[column])));
           r.dweight.add(column, dy * normal, std::abs(dy) * size);
@@ -104,7 +107,8 @@ reference normalise_plainly(norm_case<T> const& c, bool over_rows, bool training
           sum += dy * w / double(count), projection += dy * w * normal / double(count);
           sum_size += std::abs(dy * w) / double(count), projection_size += std::abs(dy * w) * size / double(count);
         } else if (training) {
-          r.dx.add(at, (dy * w - sum - normal * projection) * inverse, (std::abs(dy * w) + sum_size + size * projection_size) * inverse);
+          r.dx.add(at, (dy * w - sum - normal * projection) * inverse,
+                   (std::abs(dy * w) + sum_size + size * projection_size) * inverse);
         } else {
           r.dx.add(at, dy * w * inverse);
         }
@@ -154,7 +158,7 @@ TEST_CASE_TEMPLATE("layer normalisation and its gradients agree with the formula
 TEST_CASE_TEMPLATE("batch statistics keep their digits over many rows and under a large mean", T, float, double) {
   double const unit = double(std::numeric_limits<T>::epsilon());
   for (double center : {0.0, 10.0, 1000.0, -1e5})
-    for (std::size_t channels : {1, 5, 16, 33}) {
+    for (std::size_t channels : std::initializer_list<std::size_t>{1, 5, 16, 33}) {
       std::size_t const rows = 40001;
       auto const x = random<T>(rows * channels, channels, 1, center);
       auto mean = poisoned<T>(channels), variance = poisoned<T>(channels);
@@ -208,8 +212,8 @@ TEST_CASE("normalisation skips the gradients that nobody asks for") {
   norm_case<float> whole(49, 17, true), part = whole;
   batch_norm(whole, cpu{}, true, false);
   auto const& w = whole;
-  batch_norm_backward<float>(cpu{}, 49, 17, w.x.data(), w.dy.data(), w.mean.data(), w.inverse_std.data(), w.weight.data(), part.dx.data(),
-                             nullptr, nullptr, false, false, true);
+  batch_norm_backward<float>(cpu{}, 49, 17, w.x.data(), w.dy.data(), w.mean.data(), w.inverse_std.data(), w.weight.data(),
+                             part.dx.data(), nullptr, nullptr, false, false, true);
   batch_norm_backward<float>(cpu{}, 49, 17, w.x.data(), w.dy.data(), w.mean.data(), w.inverse_std.data(), w.weight.data(), nullptr,
                              part.dweight.data(), part.dbias.data(), false, false, true);
   CHECK(part.dx == whole.dx);

@@ -23,7 +23,8 @@ class guarded {
   [[nodiscard]] T const* data() const { return memory_.data() + band; }
   [[nodiscard]] bool intact() const {
     auto const untouched = [](T x) { return x == T(12345); };
-    return std::all_of(memory_.begin(), memory_.begin() + band, untouched) && std::all_of(memory_.end() - band, memory_.end(), untouched);
+    return std::all_of(memory_.begin(), memory_.begin() + band, untouched) &&
+           std::all_of(memory_.end() - band, memory_.end(), untouched);
   }
   /// The same bits.
   friend bool operator==(guarded const& a, guarded const& b) {

@@ -62,7 +62,8 @@ struct entropy_case {
   [[nodiscard]] T const* soft_data() const { return use_labels ? nullptr : soft.data(); }
 
   void forward(cpu const& device) {
-    cross_entropy_forward(device, rows, classes, std::as_const(logits).data(), label_data(), soft_data(), smoothing, loss.data(), p.data());
+    cross_entropy_forward(device, rows, classes, std::as_const(logits).data(), label_data(), soft_data(), smoothing, loss.data(),
+                          p.data());
   }
   void backward(cpu const& device, bool accumulate) {
     cross_entropy_backward(device, rows, classes, std::as_const(p).data(), label_data(), soft_data(), smoothing,
@@ -73,7 +74,7 @@ struct entropy_case {
 }  // namespace
 
 TEST_CASE_TEMPLATE("softmax, its gradient and log sum exp agree with the formula at odd sizes", T, float, double) {
-  for (std::size_t rows : {1, 3, 17})
+  for (std::size_t rows : {std::size_t{1}, std::size_t{3}, std::size_t{17}})
     for (std::size_t classes : odd_sizes) {
       CAPTURE(classes);
       auto const x = random<T>(rows * classes, 1, 3), dy = random<T>(rows * classes, 2);
@@ -113,7 +114,8 @@ TEST_CASE_TEMPLATE("softmax takes infinite and enormous scores and works in plac
   for (int i = 0; i < 5; ++i) CHECK(x[i] == expected[i]);
 }
 
-TEST_CASE_TEMPLATE("cross-entropy and its gradient agree with the formula for labels, soft targets and smoothing", T, float, double) {
+TEST_CASE_TEMPLATE("cross-entropy and its gradient agree with the formula for labels, soft targets and smoothing", T, float,
+                   double) {
   for (auto kind : {targets::labels, targets::soft})
     for (double smoothing : {0.0, 0.1})
       for (std::size_t classes : odd_sizes) {
@@ -133,7 +135,8 @@ TEST_CASE_TEMPLATE("cross-entropy and its gradient agree with the formula for la
           }
           for (std::size_t i = 0; i < classes; ++i) {
             double const scale = double(c.row_scale.data()[r]), p = std::exp(logs[i]);
-            d.add(r * classes + i, double(p * total - t[i]) * scale, (p * double(total) * (1 + std::abs(logs[i])) + t[i]) * std::abs(scale));
+            d.add(r * classes + i, double(p * total - t[i]) * scale,
+                  (p * double(total) * (1 + std::abs(logs[i])) + t[i]) * std::abs(scale));
           }
         }
         c.forward(cpu{});

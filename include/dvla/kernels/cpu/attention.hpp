@@ -38,8 +38,8 @@ DVLA_INLINE std::pair<T, T> exponentiate_row(std::size_t keys, T* scores) {
 
 /// One head: k^T and v are packed in `keys_t` and `values`; scores and result hold tile_rows rows.
 template <class T>
-void attend(attention_shape const& shape, T const* q, std::size_t q_row, T const* keys_t, T const* values, T* scores, T* result, T* o,
-            std::size_t o_row, T* lse) {
+void attend(attention_shape const& shape, T const* q, std::size_t q_row, T const* keys_t, T const* values, T* scores, T* result,
+            T* o, std::size_t o_row, T* lse) {
   std::size_t const width = padded<T>(shape.keys), out_width = padded<T>(shape.head_dim);
   split_evenly(shape.queries, tile_rows, [&](std::size_t first, std::size_t last) {
     std::size_t const rows = last - first;
@@ -51,7 +51,8 @@ void attend(attention_shape const& shape, T const* q, std::size_t q_row, T const
       if (lse != nullptr) lse[first + i] = top + std::log(sum);
     }
     multiply<T>(rows, shape.head_dim, {shape.keys, scores, width, 1, values, result, out_width, false});
-    for (std::size_t i = 0; i < rows; ++i) put_row(shape.head_dim, result + i * out_width, inverse[i], o + (first + i) * o_row, false);
+    for (std::size_t i = 0; i < rows; ++i)
+      put_row(shape.head_dim, result + i * out_width, inverse[i], o + (first + i) * o_row, false);
   });
 }
 
@@ -61,8 +62,8 @@ void attend(attention_shape const& shape, T const* q, std::size_t q_row, T const
 /// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
 /// scaled scores. Any lengths; scratch is two copies of a head's keys.
 template <class T>
-void attention_forward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q, attention_operand<T const> k,
-                       attention_operand<T const> v, attention_operand<T> o, T* lse) {
+void attention_forward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q,
+                       attention_operand<T const> k, attention_operand<T const> v, attention_operand<T> o, T* lse) {
   using namespace head_product;
   std::size_t const width = padded<T>(shape.keys), out_width = padded<T>(shape.head_dim);
   parallel_for(device.pool, shape.batch * shape.heads, heads_per_task(shape), [&](std::size_t begin, std::size_t end) {

@@ -124,9 +124,10 @@ void attend_backward(attention_shape const& shape, T scale, head_rows<T const> q
 /// all images (batch stride 0) has batch stride 0 itself and receives the sum over the images, in their order.
 /// Scratch is five copies of a head's keys and 2 x 66 rows of scores a thread.
 template <class T>
-void attention_backward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q, attention_operand<T const> k,
-                        attention_operand<T const> v, attention_operand<T const> o, T const* lse, attention_operand<T const> d_o,
-                        attention_operand<T> dq, attention_operand<T> dk, attention_operand<T> dv, bool accumulate) {
+void attention_backward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q,
+                        attention_operand<T const> k, attention_operand<T const> v, attention_operand<T const> o, T const* lse,
+                        attention_operand<T const> d_o, attention_operand<T> dq, attention_operand<T> dk, attention_operand<T> dv,
+                        bool accumulate) {
   using namespace head_product;
   auto const shared = [](attention_operand<T> const& gradient) { return gradient.data != nullptr && gradient.strides.batch == 0; };
   auto const backward = [&](std::size_t image, std::size_t head, backward_scratch<T>& memory) {

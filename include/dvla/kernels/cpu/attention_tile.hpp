@@ -86,8 +86,10 @@ DVLA_INLINE void transpose_block(T const* from, std::size_t stride, T factor, T*
     __builtin_memcpy(&row[i], from + i * stride, sizeof(quad));
     row[i] *= factor;
   }
-  quad const low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5), high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
-  quad const low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5), high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+  quad const low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5),
+             high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+  quad const low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5),
+             high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
   out[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
   out[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
   out[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
@@ -105,7 +107,8 @@ void pack_transposed(std::size_t depth, std::size_t columns, T const* from, std:
     T const* const rows = from + first * stride;
     std::size_t const blocks = used / 4 * 4, deep = depth / 4 * 4;
     for (std::size_t k = 0; k < deep; k += 4)
-      for (std::size_t j = 0; j < blocks; j += 4) transpose_block(rows + j * stride + k, stride, factor, panel + k * width + j, width);
+      for (std::size_t j = 0; j < blocks; j += 4)
+        transpose_block(rows + j * stride + k, stride, factor, panel + k * width + j, width);
     for (std::size_t k = 0; k < depth; ++k) {
       for (std::size_t j = k < deep ? blocks : 0; j < used; ++j) panel[k * width + j] = factor * rows[j * stride + k];
       for (std::size_t j = used; j < width; ++j) panel[k * width + j] = T(0);
@@ -133,26 +136,31 @@ void tile(product<T> const& p) {
     DVLA_UNROLL(4)
     for (std::size_t v = 0; v < Vectors; ++v) c[i][v] = batch<T>(T(0));
   }
-  T const* a = p.a;
-  T const* b = p.b;
-  for (std::size_t k = p.depth; k != 0; --k, a += p.a_step, b += Vectors * lanes<T>) {
+  auto const [depth, a_begin, a_row, a_step, b_begin, c_begin, c_row, accumulate] = p;  // stores could alias p itself
+  T const* a = a_begin;
+  T const* b = b_begin;
+  for (std::size_t k = depth; k != 0; --k, a += a_step, b += Vectors * lanes<T>) {
     batch<T> right[Vectors];
     DVLA_UNROLL(4)
     for (std::size_t v = 0; v < Vectors; ++v) right[v] = simd::load(b + v * lanes<T>);
     DVLA_UNROLL(8)
     for (std::size_t i = 0; i < Rows; ++i) {
-      batch<T> const left(a[i * p.a_row]);
+      batch<T> const left(a[i * a_row]);
       DVLA_UNROLL(4)
       for (std::size_t v = 0; v < Vectors; ++v) c[i][v] = xsimd::fma(left, right[v], c[i][v]);
+    }
+  }
+  if (accumulate) {
+    DVLA_UNROLL(8)
+    for (std::size_t i = 0; i < Rows; ++i) {
+      DVLA_UNROLL(4)
+      for (std::size_t v = 0; v < Vectors; ++v) c[i][v] += simd::load(c_begin + i * c_row + v * lanes<T>);
     }
   }
   DVLA_UNROLL(8)
   for (std::size_t i = 0; i < Rows; ++i) {
     DVLA_UNROLL(4)
-    for (std::size_t v = 0; v < Vectors; ++v) {
-      T* const to = p.c + i * p.c_row + v * lanes<T>;
-      simd::store(to, p.accumulate ? simd::load(to) + c[i][v] : c[i][v]);
-    }
+    for (std::size_t v = 0; v < Vectors; ++v) simd::store(c_begin + i * c_row + v * lanes<T>, c[i][v]);
   }
 }
 

@@ -75,8 +75,9 @@ void cross_entropy_forward(cpu const& device, std::size_t rows, std::size_t clas
 
 /// d_logits = (p sum(t) - t) * row_scale[row] for the p and t of cross_entropy_forward(); overwritten or added to.
 template <class T>
-void cross_entropy_backward(cpu const& device, std::size_t rows, std::size_t classes, T const* probabilities, std::uint32_t const* labels,
-                            T const* targets, T label_smoothing, T const* row_scale, T* d_logits, bool accumulate) {
+void cross_entropy_backward(cpu const& device, std::size_t rows, std::size_t classes, T const* probabilities,
+                            std::uint32_t const* labels, T const* targets, T label_smoothing, T const* row_scale, T* d_logits,
+                            bool accumulate) {
   softmax_rows::over_rows(device, rows, classes, [&](std::size_t r) {
     softmax_rows::target_row<T> const target(r, classes, labels, targets);
     T const keep = T(1) - label_smoothing;

@@ -17,8 +17,8 @@ namespace kernels {
 /// y = (x - mean) / sqrt(variance + eps) * weight + bias with each row's own mean and biased variance; weight and bias are
 /// [columns], mean and inverse_std [rows] are kept for the backward pass. y may be x.
 template <class T>
-void layer_norm_forward(cpu const& device, std::size_t rows, std::size_t columns, T eps, T const* x, T const* weight, T const* bias, T* y,
-                        T* mean, T* inverse_std) {
+void layer_norm_forward(cpu const& device, std::size_t rows, std::size_t columns, T eps, T const* x, T const* weight, T const* bias,
+                        T* y, T* mean, T* inverse_std) {
   parallel_for(device.pool, rows, norm_sums::chunk_rows(columns), [&](std::size_t begin, std::size_t end) {
     for (std::size_t r = begin; r < end; ++r) {
       T const* const row = x + r * columns;

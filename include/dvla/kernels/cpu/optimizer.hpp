@@ -57,8 +57,8 @@ void adamw_step(cpu const& device, std::size_t count, T* parameter, T const* gra
 /// One step of stochastic gradient descent as PyTorch takes it, without dampening: g += weight_decay p; b = momentum b + g;
 /// p -= lr (nesterov ? g + momentum b : b). The buffer b starts at 0; it may be null when momentum is 0.
 template <class T>
-void sgd_step(cpu const& device, std::size_t count, T* parameter, T const* gradient, T* buffer, double lr, double momentum, bool nesterov,
-              double weight_decay) {
+void sgd_step(cpu const& device, std::size_t count, T* parameter, T const* gradient, T* buffer, double lr, double momentum,
+              bool nesterov, double weight_decay) {
   auto const rate = flat::constant<T>(lr), mu = flat::constant<T>(momentum), decay = flat::constant<T>(weight_decay);
   flat::over_elements<T>(device, count, [&](std::size_t i, auto used) {
     batch<T> const p = read(parameter + i, used);
@@ -80,7 +80,7 @@ template <class T>
   parallel_for(device.pool, count, flat::chunk, [&](std::size_t begin, std::size_t end) {
     double total = 0;
     for (std::size_t first = begin; first < end; first += block) {
-      std::size_t const last = std::min(end, first + block), whole = first + (last - first) / (4 * lanes<T>) * (4 * lanes<T>);
+      std::size_t const last = std::min(end, first + block), whole = first + (last - first) / (4 * lanes<T>)*(4 * lanes<T>);
       batch<T> sum[4] = {batch<T>(T(0)), batch<T>(T(0)), batch<T>(T(0)), batch<T>(T(0))};
       for (std::size_t i = first; i < whole; i += 4 * lanes<T>) {
         DVLA_UNROLL(4)
@@ -89,7 +89,8 @@ template <class T>
           sum[j] = xsimd::fma(value, value, sum[j]);
         }
       }
-      over_lanes<T>(whole, last, [&](std::size_t i, auto used) { sum[0] = xsimd::fma(read(x + i, used), read(x + i, used), sum[0]); });
+      over_lanes<T>(whole, last,
+                    [&](std::size_t i, auto used) { sum[0] = xsimd::fma(read(x + i, used), read(x + i, used), sum[0]); });
       total += double(simd::reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3])));
     }
     partial.data()[begin / flat::chunk] = total;

@@ -77,7 +77,8 @@ void softmax_backward(cpu const& device, std::size_t rows, std::size_t classes, 
   softmax_rows::over_rows(device, rows, classes, [&](std::size_t r) {
     std::size_t const row = r * classes;
     batch<T> sum(T(0));
-    over_lanes<T>(0, classes, [&](std::size_t c, auto used) { sum = xsimd::fma(read(y + row + c, used), read(dy + row + c, used), sum); });
+    over_lanes<T>(0, classes,
+                  [&](std::size_t c, auto used) { sum = xsimd::fma(read(y + row + c, used), read(dy + row + c, used), sum); });
     batch<T> const mean(simd::reduce_add(sum));
     over_lanes<T>(0, classes, [&](std::size_t c, auto used) {
       batch<T> const g = read(y + row + c, used) * (read(dy + row + c, used) - mean);
