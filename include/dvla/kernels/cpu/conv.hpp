@@ -116,8 +116,11 @@ struct weight_plan {
   std::size_t parts, part_images, channel_blocks, block_channels, block_rows, block_images;
 
   explicit weight_plan(conv_geometry const& g) {
-    constexpr std::size_t most_partial = std::size_t{1} << 20, most_parts = 16, most_channels = 96, window_bytes = 64 * 1024;
-    parts = std::clamp<std::size_t>(most_partial / (g.out_channels * g.taps()), 1, std::min(most_parts, g.batch));
+    constexpr std::size_t most_parts = 16, part_pixels = 1024, most_sums = std::size_t{1} << 20, most_channels = 96;
+    constexpr std::size_t window_bytes = 128 * 1024;
+    std::size_t const pixels = g.batch * g.out_height() * g.out_width();
+    parts = std::min({most_parts, g.batch, pixels / part_pixels, most_sums / (g.out_channels * g.taps())});
+    parts = std::max<std::size_t>(parts, 1);
     part_images = (g.batch + parts - 1) / parts;
     parts = (g.batch + part_images - 1) / part_images;
     channel_blocks = (g.group_out() + most_channels - 1) / most_channels;

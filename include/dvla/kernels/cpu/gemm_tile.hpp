@@ -48,13 +48,25 @@ constexpr std::size_t panel_width(std::size_t columns) {
   return columns <= 2 * n ? 2 * n : 3 * n;
 }
 
-/// alpha sum + beta c + bias for the vector at column j of one row; c is not read where beta is 0.
-template <class V, class T>
-DVLA_INLINE V finish(tile_job<T> const& job, V sum, T const* c, std::size_t j) {
-  V value = sum * V(job.alpha);
-  if (job.bias != nullptr) value += V::load_unaligned(job.bias + j);
-  if (job.beta != T(0)) value = xsimd::fma(V(job.beta), V::load_unaligned(c + j), value);
-  return value;
+/// Brings a tile's sums, rows of `width`, to c; which is not read where beta is 0. One function for all tiles, for the cases
+/// that are too rare to have the compiler write them out for each.
+template <class T>
+void store_tile(tile_job<T> const& job, T const* sums, std::size_t rows, std::size_t width) {
+  constexpr std::size_t n = lanes<T>;
+  for (std::size_t i = 0; i < rows; ++i, sums += width) {
+    T* const c = job.c[i];
+    std::size_t j = 0;
+    for (; j + n <= job.columns; j += n) {
+      batch<T> value = simd::load(sums + j) * batch<T>(job.alpha);
+      if (job.bias != nullptr) value += simd::load(job.bias + j);
+      if (job.beta != T(0)) value = xsimd::fma(batch<T>(job.beta), simd::load(c + j), value);
+      simd::store(c + j, value);
+    }
+    for (; j < job.columns; ++j) {
+      T const value = job.alpha * sums[j] + (job.bias != nullptr ? job.bias[j] : T(0));
+      c[j] = job.beta != T(0) ? value + job.beta * c[j] : value;
+    }
+  }
 }
 
 template <class V, std::size_t Rows, std::size_t Vectors, class T>
@@ -90,26 +102,21 @@ void multiply_tile(tile_job<T> const& job) {
       for (std::size_t i = 0; i < Rows; ++i) a[i] += job.a_jump;
     }
   }
-  if (job.columns == Vectors * V::size) {
+  if (job.columns == Vectors * V::size && job.bias == nullptr && job.alpha == T(1) && job.beta == T(0)) {
     DVLA_UNROLL(8)
     for (std::size_t i = 0; i < Rows; ++i) {
       DVLA_UNROLL(3)
-      for (std::size_t j = 0; j < Vectors; ++j)
-        finish(job, V(sum[i][j]), job.c[i], j * V::size).store_unaligned(job.c[i] + j * V::size);
+      for (std::size_t j = 0; j < Vectors; ++j) V(sum[i][j]).store_unaligned(job.c[i] + j * V::size);
     }
-  } else {
-    alignas(64) T edge[Rows][Vectors * V::size];
-    DVLA_UNROLL(8)
-    for (std::size_t i = 0; i < Rows; ++i) {
-      DVLA_UNROLL(3)
-      for (std::size_t j = 0; j < Vectors; ++j) V(sum[i][j]).store_aligned(&edge[i][j * V::size]);
-    }
-    for (std::size_t i = 0; i < Rows; ++i)
-      for (std::size_t j = 0; j < job.columns; ++j) {
-        T const value = job.alpha * edge[i][j] + (job.bias != nullptr ? job.bias[j] : T(0));
-        job.c[i][j] = job.beta != T(0) ? value + job.beta * job.c[i][j] : value;
-      }
+    return;
   }
+  alignas(64) T sums[Rows * Vectors * V::size];
+  DVLA_UNROLL(8)
+  for (std::size_t i = 0; i < Rows; ++i) {
+    DVLA_UNROLL(3)
+    for (std::size_t j = 0; j < Vectors; ++j) V(sum[i][j]).store_aligned(sums + (i * Vectors + j) * V::size);
+  }
+  store_tile(job, sums, Rows, Vectors * V::size);
 }
 
 template <std::size_t Rows, class T>
