@@ -16,7 +16,7 @@ double fma_peak() {
   static double const peak = [] {
     using dvla::batch;
     constexpr std::size_t chains = 12, rounds = 2000000;
-    batch<T> const x(T(0.5));
+    typename batch<T>::register_type const x = batch<T>(T(0.5));
     typename batch<T>::register_type sum[chains];
     DVLA_UNROLL(12)
     for (std::size_t i = 0; i < chains; ++i) sum[i] = batch<T>(static_cast<T>(i));
@@ -25,7 +25,7 @@ double fma_peak() {
       auto const start = std::chrono::steady_clock::now();
       for (std::size_t r = 0; r < rounds; ++r) {
         DVLA_UNROLL(12)
-        for (std::size_t i = 0; i < chains; ++i) sum[i] = xsimd::fma(batch<T>(sum[i]), x, x);
+        for (std::size_t i = 0; i < chains; ++i) sum[i] = sum[i] * x + x;
       }
       std::chrono::duration<double> const time = std::chrono::steady_clock::now() - start;
       best = std::max(best, static_cast<double>(2 * rounds * chains * dvla::lanes<T>) / time.count());

@@ -93,9 +93,9 @@ void multiply_tile(tile_job<T> const& job) {
         for (std::size_t j = 0; j < Vectors; ++j) row[j] = V::load_unaligned(b + j * V::size);
         DVLA_UNROLL(8)
         for (std::size_t i = 0; i < Rows; ++i) {
-          V const x(a[i][at]);
+          reg const x = V(a[i][at]);
           DVLA_UNROLL(3)
-          for (std::size_t j = 0; j < Vectors; ++j) sum[i][j] = xsimd::fma(x, V(row[j]), V(sum[i][j]));
+          for (std::size_t j = 0; j < Vectors; ++j) sum[i][j] = x * row[j] + sum[i][j];  // fused: xsimd 8's fma is not, in AVX-512
         }
       }
       DVLA_UNROLL(8)
