@@ -40,6 +40,13 @@ template <class Source>
   return factor<Source, true>{x.source};
 }
 
+template <class X>
+using factor_element = typename decltype(as_factor(std::declval<X const&>()).source)::value_type;
+
+/// Both float or both double: a product does not convert.
+template <class A, class B>
+concept same_elements = std::is_same_v<factor_element<A>, factor_element<B>>;
+
 /// The sizes of a product: rows of a batch member, and how members are laid out.
 struct product_sizes {
   std::size_t m, n, k, batch;
@@ -100,6 +107,7 @@ void multiply_backward(Device const& device, product_sizes s, A const& a, Da con
 /// Either may be transpose(x). a (..., M, K) and b (K, N) or (..., K, N) give (..., M, N). Inner extents must agree: at compile
 /// time where both are known, else a dvla::error.
 template <class A, class B>
+  requires detail::same_elements<A, B>
 [[nodiscard]] auto matmul(A const& left, B const& right) {
   auto const a = detail::as_factor(left);
   auto const b = detail::as_factor(right);

@@ -123,6 +123,14 @@ constexpr void require_fit() {
   if constexpr (!Fits) (void)sizeof(shape_mismatch<Operation, Left, Right>);
 }
 
+/// The same for a class: derived from, it is the one error of the compilation, for what uses the class still compiles.
+template <bool Fits, class Operation, class Left, class Right>
+struct fit {};
+template <class Operation, class Left, class Right>
+struct fit<false, Operation, Left, Right> {
+  using checked = char[sizeof(shape_mismatch<Operation, Left, Right>)];
+};
+
 /// Throws unless two run-time extents are equal.
 template <std::size_t... A, std::size_t... B>
 void expect_extent(char const* operation, shape<A...> const& left, std::size_t i, shape<B...> const& right, std::size_t j) {

@@ -79,9 +79,8 @@ void merge_extents(S const& child, std::array<std::size_t, Rank>& extents) {
 
 /// The shape two operands broadcast to; a mismatch ends the compilation with both shapes in the message.
 template <class Op, class A, class B>
-struct broadcast_shape {
-  static constexpr bool checked = (detail::require_fit<detail::broadcast_of<A, B>::fits, Op, A, B>(), true);
-  using type = std::conditional_t<checked, typename detail::broadcast_of<A, B>::type, void>;
+struct broadcast_shape : detail::fit<detail::broadcast_of<A, B>::fits, Op, A, B> {
+  using type = typename detail::broadcast_of<A, B>::type;
 };
 
 namespace detail {
@@ -162,7 +161,7 @@ template <class T, class S, class D>
 struct source_of<tensor<T, S, D>> {
   static constexpr bool exists = true;
   static leaf<view<T const, S, contiguous, D>> make(tensor<T, S, D> const& t) { return {t.view_of()}; }
-  static void make(tensor<T, S, D> const&&) = delete;  // the expression would outlive the tensor
+  static leaf<view<T const, S, contiguous, D>> make(tensor<T, S, D> const&&) = delete;  // the expression would outlive the tensor
 };
 
 template <class X>
