@@ -25,11 +25,15 @@ namespace detail {
 
 }  // namespace detail
 
-/// Convolution of x (B, H, W, I) with weight (O, kh, kw, I / groups), zero padding: (B, H', W', O), extents rounded down.
-template <convolution_options Options, class X, class W>
-[[nodiscard]] auto convolution(X const& image, W const& kernel) {
-  auto const x = detail::input(image);
-  auto const w = detail::input(kernel);
+namespace detail {
+
+/// Stands for a bias that is not there.
+struct no_bias {
+  [[nodiscard]] static constexpr bool wants_gradient() { return false; }
+};
+
+template <convolution_options Options, class X, class W, class B>
+[[nodiscard]] auto convolve(X const& x, W const& w, B const& b) {
   using SX = typename std::remove_cvref_t<decltype(x)>::shape_type;
   using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(x)>::value_type;
@@ -45,13 +49,23 @@ template <convolution_options Options, class X, class W>
   using result = shape<SX::statics[0], detail::convolved(SX::statics[1], SW::statics[1], Options),
                        detail::convolved(SX::statics[2], SW::statics[2], Options), out>;
   kernels::conv_geometry const g{s[0], s[1], s[2], s[3], k[0], k[1], k[2], Options.stride, Options.padding, Options.groups};
+  T const* bias = nullptr;
+  if constexpr (!std::is_same_v<B, no_bias>) {
+    static_assert(B::shape_type::rank == 1, "convolution: the bias has one element an output channel");
+    detail::expect_extent("convolution", b.shape(), 0, k, 0);
+    bias = b.data_pointer();
+  }
   auto& context = x.context();
   auto y = make_variable<T>(context, result(s[0], detail::convolved(s[1], k[1], Options), detail::convolved(s[2], k[2], Options), k[0]));
   conv_forward(context.device(), g, static_cast<T const*>(x.data_pointer()), static_cast<T const*>(w.data_pointer()),
-               static_cast<T const*>(nullptr), y.data_pointer());
-  if (recorded(context, x, w)) {
+               bias, y.data_pointer());
+  if (recorded(context, x, w, b)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
-      context.record(y.cell(), [&context, g, x, w](T const* dy) {
+      context.record(y.cell(), [&context, g, x, w, b](T const* dy) {
+        if constexpr (!std::is_same_v<B, no_bias>) {
+          if (auto const db = b.add_gradient())
+            column_sum(context.device(), g.batch * g.out_height() * g.out_width(), g.out_channels, dy, db.data, db.accumulate);
+        }
         if (auto const dw = w.add_gradient())
           conv_backward_weight(context.device(), g, static_cast<T const*>(x.data_pointer()), dy, dw.data, dw.accumulate);
         if (auto const dx = x.add_gradient())
@@ -59,6 +73,20 @@ template <convolution_options Options, class X, class W>
       });
   }
   return y;
+}
+
+}  // namespace detail
+
+/// Convolution of x (B, H, W, I) with weight (O, kh, kw, I / groups), zero padding: (B, H', W', O), extents rounded down.
+template <convolution_options Options, class X, class W>
+[[nodiscard]] auto convolution(X const& image, W const& kernel) {
+  return detail::convolve<Options>(detail::input(image), detail::input(kernel), detail::no_bias{});
+}
+
+/// The same plus a bias (O).
+template <convolution_options Options, class X, class W, class B>
+[[nodiscard]] auto convolution(X const& image, W const& kernel, B const& bias) {
+  return detail::convolve<Options>(detail::input(image), detail::input(kernel), detail::input(bias));
 }
 
 }  // namespace dvla::inline DVLA_ABI

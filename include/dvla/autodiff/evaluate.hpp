@@ -148,7 +148,8 @@ struct backward_binder {
   template <class Source, bool Value>
   auto bind(kept_leaf<Source, Value> const& l) {
     using S = typename Source::shape_type;
-    constexpr auto walk = S::rank > R ? bound::inner::unit : walk_of<S, contiguous>();
+    // A leaf that covers the loop gets one contribution an element, even where its last extent is 1.
+    constexpr auto walk = S::rank > R || covers<S, Loop>() ? bound::inner::unit : walk_of<S, contiguous>();
     bound::tracked_elements<T, walk, R, Value> out{};
     view<T const, S> const layout{nullptr, l.source.shape()};
     if constexpr (S::rank > R) out.values.strides = {1};

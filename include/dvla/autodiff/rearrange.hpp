@@ -91,7 +91,7 @@ template <std::size_t Axis, detail::differentiable A, detail::differentiable B>
   return y;
 }
 
-/// The rows (slices of the first axis) at the given positions, which must outlive the backward pass: (B, ...) -> (n, ...).
+/// The rows (slices of the first axis) at the given positions: (B, ...) -> (n, ...).
 template <detail::differentiable X>
 [[nodiscard]] auto gather(X const& input_x, std::span<std::uint32_t const> positions) {
   auto const x = detail::input(input_x);
@@ -103,13 +103,14 @@ template <detail::differentiable X>
   std::size_t const width = detail::around_axis(x.shape(), 0).second;
   auto& context = x.context();
   auto y = make_variable<T>(context, detail::make_shape<replace_extent<S, 0, dyn>>(extents));
-  gather_rows(context.device(), positions.size(), width, positions.data(), static_cast<T const*>(x.data_pointer()), y.data_pointer());
+  auto const index = upload_copy(context, positions);
+  gather_rows(context.device(), index.size(), width, static_cast<std::uint32_t const*>(index.data_pointer()), static_cast<T const*>(x.data_pointer()), y.data_pointer());
   if (recorded(context, x)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
-      context.record(y.cell(), [&context, width, positions, to = x.gradient_only()](T const* dy) {
+      context.record(y.cell(), [&context, width, index, to = x.gradient_only()](T const* dy) {
         auto const dx = to.add_gradient();
         if (!dx.accumulate) fill(context.device(), to.size(), dx.data, T(0));
-        scatter_add_rows(context.device(), positions.size(), width, positions.data(), dy, dx.data);
+        scatter_add_rows(context.device(), index.size(), width, static_cast<std::uint32_t const*>(index.data_pointer()), dy, dx.data);
       });
   }
   return y;

@@ -1,6 +1,8 @@
 // Variables: what models compute with. A variable is a counted handle to elements in its context's arena.
 #pragma once
 
+#include <span>
+
 #include <dvla/autodiff/context.hpp>
 #include <dvla/expr/expression.hpp>
 
@@ -143,6 +145,14 @@ template <class T, class S, class C>
   auto* const c = x.context().template make_cell<T>(x.size(), x.data_pointer());
   c->shares = detail::cell_reference<T, true>(x.cell());
   return {x.context(), c, x.shape()};
+}
+
+/// A copy of host memory in the context's own.
+template <class T, class Context>
+[[nodiscard]] variable<T, shape<dyn>, Context> upload_copy(Context& context, std::span<T const> host) {
+  auto out = make_variable<T>(context, shape<dyn>(host.size()));
+  upload(context.device(), host.size(), host.data(), out.data_pointer());
+  return out;
 }
 
 /// Whether an operation on these inputs is to be recorded.

@@ -24,6 +24,11 @@ class tensor {
   /// Elements are zero.
   explicit tensor(S const& s) : extents_(s), data_(allocate(s.size())) { fill(T(0)); }
 
+  /// From the extents that the type leaves open: tensor<float, shape<dyn, 3>> t(16). Elements are zero.
+  template <class... N>
+    requires(sizeof...(N) == S::dynamic_rank && sizeof...(N) > 0 && (std::is_integral_v<N> && ...))
+  explicit tensor(N... extents) : tensor(S(static_cast<std::size_t>(extents)...)) {}
+
   tensor(tensor&& other) noexcept : extents_(other.extents_), data_(std::exchange(other.data_, nullptr)) {}
   tensor& operator=(tensor&& other) noexcept {
     if (this != &other) {
@@ -77,7 +82,7 @@ class tensor {
   operator view<T const, S, contiguous, Device>() const& { return view_of(); }  // NOLINT
 
  private:
-  static T* allocate(std::size_t count) { return static_cast<T*>(Device::allocate(count * sizeof(T))); }
+  static T* allocate(std::size_t count) { return static_cast<T*>(Device::allocate((count > 0 ? count : 1) * sizeof(T))); }
 
   S extents_;
   T* data_;

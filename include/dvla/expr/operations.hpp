@@ -25,6 +25,13 @@ DVLA_HD DVLA_INLINE V choose(C condition, V a, V b) {
   }
 }
 
+/// A constant of the value type: V is a batch of some scalar, or the scalar itself.
+template <class V>
+DVLA_HD DVLA_INLINE V literal(double value) {
+  if constexpr (requires { typename V::value_type; }) return V(static_cast<typename V::value_type>(value));
+  else return static_cast<V>(value);
+}
+
 struct add {
   static constexpr bool uses(std::size_t, std::size_t) { return false; }
   template <class V>
@@ -104,11 +111,11 @@ struct square : uses_all {
 struct absolute : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a) {
-    return choose(a < V(0), -a, a);
+    return choose(a < literal<V>(0), -a, a);
   }
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
-    return choose(a < V(0), -g, choose(a > V(0), g, V(0)));
+    return choose(a < literal<V>(0), -g, choose(a > literal<V>(0), g, literal<V>(0)));
   }
 };
 
@@ -144,7 +151,7 @@ struct sqrt : uses_all {
   }
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
-    return g * V(0.5) / y;
+    return g * literal<V>(0.5) / y;
   }
 };
 
@@ -152,11 +159,11 @@ struct rsqrt : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a) {
     using std::sqrt;
-    return V(1) / sqrt(a);
+    return literal<V>(1) / sqrt(a);
   }
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
-    return g * V(-0.5) * y * y * y;
+    return g * literal<V>(-0.5) * y * y * y;
   }
 };
 
@@ -168,7 +175,7 @@ struct tanh : uses_all {
   }
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
-    return g * (V(1) - y * y);
+    return g * (literal<V>(1) - y * y);
   }
 };
 
@@ -176,11 +183,11 @@ struct sigmoid : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a) {
     using std::exp;
-    return V(1) / (V(1) + exp(-a));
+    return literal<V>(1) / (literal<V>(1) + exp(-a));
   }
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V y, V) {
-    return g * y * (V(1) - y);
+    return g * y * (literal<V>(1) - y);
   }
 };
 
@@ -193,7 +200,7 @@ struct erf : uses_all {
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
     using std::exp;
-    return g * V(1.1283791670955126) * exp(-a * a);  // 2 / sqrt(pi)
+    return g * literal<V>(1.1283791670955126) * exp(-a * a);  // 2 / sqrt(pi)
   }
 };
 
@@ -202,7 +209,7 @@ struct gelu : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V distribution(V a) {
     using std::erf;
-    return V(0.5) + V(0.5) * erf(a * V(0.70710678118654752));
+    return literal<V>(0.5) + literal<V>(0.5) * erf(a * literal<V>(0.70710678118654752));
   }
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a) {
@@ -211,18 +218,18 @@ struct gelu : uses_all {
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
     using std::exp;
-    return g * (distribution(a) + a * V(0.39894228040143268) * exp(V(-0.5) * a * a));  // 1 / sqrt(2 pi)
+    return g * (distribution(a) + a * literal<V>(0.39894228040143268) * exp(literal<V>(-0.5) * a * a));  // 1 / sqrt(2 pi)
   }
 };
 
 struct relu : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a) {
-    return choose(a < V(0), V(0), a);  // a NaN passes through
+    return choose(a < literal<V>(0), literal<V>(0), a);  // a NaN passes through
   }
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
-    return choose(a > V(0), g, V(0));
+    return choose(a > literal<V>(0), g, literal<V>(0));
   }
 };
 
@@ -236,7 +243,7 @@ struct pow : uses_all {
   DVLA_HD DVLA_INLINE static V derivative(V g, V y, V a, V b) {
     using std::log;
     using std::pow;
-    if constexpr (I == 0) return g * b * pow(a, b - V(1));
+    if constexpr (I == 0) return g * b * pow(a, b - literal<V>(1));
     else return g * y * log(a);
   }
 };
@@ -248,7 +255,7 @@ struct maximum : uses_all {
   }
   template <std::size_t I, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a, V b) {
-    return choose(a < b, I == 0 ? V(0) : g, I == 0 ? g : V(0));
+    return choose(a < b, I == 0 ? literal<V>(0) : g, I == 0 ? g : literal<V>(0));
   }
 };
 
@@ -259,7 +266,7 @@ struct minimum : uses_all {
   }
   template <std::size_t I, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a, V b) {
-    return choose(b < a, I == 0 ? V(0) : g, I == 0 ? g : V(0));
+    return choose(b < a, I == 0 ? literal<V>(0) : g, I == 0 ? g : literal<V>(0));
   }
 };
 
@@ -268,28 +275,28 @@ struct comparison {
   static constexpr bool uses(std::size_t, std::size_t) { return false; }
   template <std::size_t, class V>
   DVLA_HD DVLA_INLINE static V derivative(V, V, V, V) {
-    return V(0);
+    return literal<V>(0);
   }
 };
 
 struct less : comparison {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a, V b) {
-    return choose(a < b, V(1), V(0));
+    return choose(a < b, literal<V>(1), literal<V>(0));
   }
 };
 
 struct less_equal : comparison {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a, V b) {
-    return choose(a <= b, V(1), V(0));
+    return choose(a <= b, literal<V>(1), literal<V>(0));
   }
 };
 
 struct equal : comparison {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a, V b) {
-    return choose(a == b, V(1), V(0));
+    return choose(a == b, literal<V>(1), literal<V>(0));
   }
 };
 
@@ -298,12 +305,12 @@ struct select {
   static constexpr bool uses(std::size_t i, std::size_t j) { return i > 0 && j == 0; }
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V c, V a, V b) {
-    return choose(c == V(0), b, a);
+    return choose(c == literal<V>(0), b, a);
   }
   template <std::size_t I, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V c, V, V) {
-    if constexpr (I == 0) return V(0);
-    else return choose(c == V(0), I == 1 ? V(0) : g, I == 1 ? g : V(0));
+    if constexpr (I == 0) return literal<V>(0);
+    else return choose(c == literal<V>(0), I == 1 ? literal<V>(0) : g, I == 1 ? g : literal<V>(0));
   }
 };
 

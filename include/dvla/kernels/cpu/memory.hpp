@@ -21,6 +21,18 @@ void copy(cpu const& device, std::size_t count, T const* from, T* to) {
   parallel_for(device.pool, count, memory_grain, [=](std::size_t begin, std::size_t end) { std::copy(from + begin, from + end, to + begin); });
 }
 
+/// Copies to host memory and waits for it.
+template <class T>
+void download(cpu const&, std::size_t count, T const* from, T* host) {
+  std::copy(from, from + count, host);
+}
+
+/// Copies from host memory.
+template <class T>
+void upload(cpu const&, std::size_t count, T const* host, T* to) {
+  std::copy(host, host + count, to);
+}
+
 /// Copies `outer` blocks of `block` elements from steps of from_step to steps of to_step, or adds them.
 template <class T>
 void copy_blocks(cpu const& device, std::size_t outer, std::size_t block, T const* from, std::size_t from_step, T* to, std::size_t to_step,

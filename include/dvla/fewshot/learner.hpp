@@ -1,0 +1,84 @@
+// What training and evaluation ask of a few-shot model, and an episode as they hand it over. A model of one's own joins by
+// an overload of run_episode beside it.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include <dvla/fewshot/episode_sampler.hpp>
+#include <dvla/models/dvla_rl.hpp>
+#include <dvla/models/prototypical_network.hpp>
+#include <dvla/nn/training_state.hpp>
+#include <dvla/semantics/class_vectors.hpp>
+
+namespace dvla::inline DVLA_ABI {
+
+/// The side of the images that a model takes.
+template <class Model>
+inline constexpr std::size_t image_side = Model::config.image;
+
+/// An episode's images, normalised, supports before queries, and the vectors of its classes where the model wants them.
+template <std::size_t Side>
+struct episode_batch {
+  using images = tensor<float, shape<dyn, Side, Side, 3>>;
+
+  std::size_t way, supports, queries;
+  images pixels;
+  episode_vectors vectors;
+
+  [[nodiscard]] auto support() const { return slice<0>(pixels.view_of(), 0, supports); }
+  [[nodiscard]] auto query() const { return slice<0>(pixels.view_of(), supports, queries); }
+};
+
+/// Loads an episode. `images` is anything with load(indices, step, floats); vectors is null for a model without semantics.
+template <std::size_t Side, class Images>
+[[nodiscard]] episode_batch<Side> load_episode(Images const& images, episode const& drawn, class_vectors const* vectors, std::uint64_t step) {
+  std::vector<std::uint32_t> all = drawn.support;
+  all.insert(all.end(), drawn.query.begin(), drawn.query.end());
+  episode_batch<Side> out{drawn.classes.size(), drawn.support.size(), drawn.query.size(), typename episode_batch<Side>::images(all.size()),
+                          vectors == nullptr ? episode_vectors{tensor<float, shape<dyn, dyn>>(0, 0), tensor<float, shape<dyn, dyn>>(0, 0)}
+                                             : select_classes(*vectors, drawn.classes)};
+  images.load(all, step, std::span<float>(out.pixels.data(), out.pixels.size()));
+  return out;
+}
+
+/// Whether a model's episodes need the vectors of their classes.
+template <class Model>
+inline constexpr bool uses_semantics = false;
+template <visformer_config Config, class T>
+inline constexpr bool uses_semantics<dvla_rl<Config, T>> = true;
+
+/// Runs an episode; the result has logits, loss and accuracy.
+template <visformer_config Config, class T, class Context, std::size_t Side>
+[[nodiscard]] auto run_episode(dvla_rl<Config, T> const& model, Context& context, episode_batch<Side> const& batch) {
+  episode_images<Config, T, Context> const images{context(batch.support()), context(batch.query()), batch.way};
+  episode_semantics<T, Context> const semantics{context(batch.vectors.local), context(batch.vectors.global)};
+  return model.episode(images, semantics);
+}
+template <class Backbone, class Context, std::size_t Side>
+[[nodiscard]] auto run_episode(prototypical_network<Backbone> const& model, Context& context, episode_batch<Side> const& batch) {
+  return model.episode(context(batch.support()), context(batch.query()), batch.way);
+}
+
+/// What a model learns from an episode outside the optimizer, and how that is kept and brought back.
+template <class Model, class Output>
+void after_step(Model& model, Output const& output) {
+  if constexpr (requires { model.update_baselines(output); }) model.update_baselines(output);
+}
+template <class Model>
+void keep_baselines(Model const& model, training_state& state) {
+  if constexpr (requires { model.baselines; }) {
+    state.baselines.clear();
+    for (auto const& b : model.baselines)
+      if (b.started()) state.baselines.push_back(b.value());
+  }
+}
+template <class Model>
+void restore_baselines(Model& model, training_state const& state) {
+  if constexpr (requires { model.baselines; }) {
+    for (std::size_t i = 0; i < model.baselines.size(); ++i)
+      model.baselines[i].restore(i < state.baselines.size() ? state.baselines[i] : 0, i < state.baselines.size());
+  }
+}
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,134 @@
+// Pre-training: whole-class classification of the base classes with Mixup, CutMix, label smoothing, AdamW and a cosine.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+#include <dvla/autodiff/loss.hpp>
+#include <dvla/data/augment/mix.hpp>
+#include <dvla/nn/optimizer.hpp>
+#include <dvla/nn/schedule.hpp>
+#include <dvla/nn/training_state.hpp>
+
+namespace dvla::inline DVLA_ABI {
+
+/// The recipe, with the published constants but for k_decay (published: 0.1).
+struct pretrain_settings {
+  double epochs = 800, warmup_epochs = 5;
+  double lr = 5e-4, warmup_lr = 1e-6, weight_decay = 0.05, k_decay = 1;
+  double label_smoothing = 0.1;
+  mix_settings mix{};
+  double clip = 0;         ///< largest gradient norm; 0 does not clip
+  double average = 0;      ///< decay of the moving average of the weights; 0 keeps none
+  double max_seconds = 0;  ///< 0 for no limit; a limit compresses the schedule, it does not cut it off
+  std::uint64_t seed = 0;
+};
+
+/// What a step did.
+struct pretrain_report {
+  std::uint64_t step = 0;
+  double epoch = 0, progress = 0, rate = 0, loss = 0, seconds = 0;
+};
+
+/// Trains a classifier step by step. Batches is anything with next(), which gives {step, labels, pixels}, and
+/// steps_per_epoch(), such as batch_loader. Results are equal for any number of threads; with a time limit they depend on
+/// the clock.
+template <class Model, class Batches>
+class pretrainer {
+ public:
+  /// The model must be laid out in `weights` and initialised; `classes` is the width of its head.
+  pretrainer(Model& model, parameters<float>& weights, Batches& batches, std::size_t classes, pretrain_settings const& settings,
+             executor* pool)
+      : model_(&model),
+        weights_(&weights),
+        batches_(&batches),
+        classes_(classes),
+        settings_(settings),
+        schedule_{settings.epochs, settings.warmup_epochs, settings.lr, settings.warmup_lr, 0, settings.k_decay},
+        optimizer_(weights, settings.lr, settings.weight_decay),
+        tape_(cpu{pool}) {
+    expect(settings.lr > 0 && settings.epochs > 0, "pre-training: lr is ", settings.lr, " and epochs ", settings.epochs,
+           "; both must be positive");
+    (void)schedule_(0);
+    state_.seed = settings.seed;
+    if (settings.average > 0) average_.emplace(weights, settings.average);
+    tape_.training(true);
+  }
+
+  [[nodiscard]] std::uint64_t total_steps() const {
+    return static_cast<std::uint64_t>(settings_.epochs * static_cast<double>(batches_->steps_per_epoch()) + 0.5);
+  }
+
+  /// How far the run is, 0 to 1: the larger share of the steps done and of the time spent.
+  [[nodiscard]] double progress() const {
+    double const steps = static_cast<double>(state_.step) / static_cast<double>(total_steps());
+    double const time = settings_.max_seconds > 0 ? state_.seconds / settings_.max_seconds : 0;
+    return std::min(1.0, std::max(steps, time));
+  }
+  [[nodiscard]] bool done() const { return progress() >= 1; }
+
+  /// One optimizer step with the next batch. The rate is the schedule at `progress` of its length, so a run that the time
+  /// limit ends early has gone through the whole schedule.
+  pretrain_report step() {
+    using clock = std::chrono::steady_clock;
+    auto const begin = clock::now();
+    pretrain_report report;
+    report.progress = progress();
+    report.rate = schedule_(report.progress * settings_.epochs);
+    report.loss = learn(report.rate);
+    ++state_.step;
+    state_.seconds += std::chrono::duration<double>(clock::now() - begin).count();
+    report.step = state_.step;
+    report.epoch = static_cast<double>(state_.step) / static_cast<double>(batches_->steps_per_epoch());
+    report.seconds = state_.seconds;
+    return report;
+  }
+
+  [[nodiscard]] training_state const& state() const { return state_; }
+  [[nodiscard]] training_state& state() { return state_; }
+  [[nodiscard]] adamw<float>& optimizer() { return optimizer_; }
+  /// The averaged weights, or null if none are kept.
+  [[nodiscard]] tensor<float, shape<dyn>>* average() { return average_ ? &average_->average() : nullptr; }
+
+ private:
+  double learn(double rate) {
+    constexpr std::size_t side = Model::config.image;
+    auto const& batch = batches_->next();
+    expect(batch.step == state_.step, "pre-training: the loader is at step ", batch.step, " but the run at ", state_.step,
+           "; begin the loader at the run's step");
+    std::size_t const count = batch.labels.size();
+    random_stream random(settings_.seed, draw::mix, 0, state_.step);
+    batch_mix const mix = draw_mix(settings_.mix, side, side, random);
+    pixels_.assign(batch.pixels.begin(), batch.pixels.end());
+    apply(mix, side, side, pixels_);
+    targets_.resize(count * classes_);
+    soft_targets(batch.labels, classes_, settings_.label_smoothing, mix, targets_);
+    tape_.begin_step(settings_.seed, state_.step);
+    weights_->zero_gradients();
+    using images = shape<dyn, side, side, 3>;
+    using rows = shape<dyn, dyn>;
+    auto const loss = cross_entropy((*model_)(tape_(view<float const, images>(pixels_.data(), images(count)))),
+                                    view<float const, rows>(targets_.data(), rows(count, classes_)));
+    double const value = static_cast<double>(*loss.data_pointer());
+    expect(std::isfinite(value), "pre-training: the loss is not finite at step ", state_.step, "; lower the rate or clip gradients");
+    tape_.backward(loss);
+    if (settings_.clip > 0) clip_gradients(*weights_, settings_.clip);
+    optimizer_.step(rate / settings_.lr);
+    if (average_) average_->update();
+    return value;
+  }
+
+  Model* model_;
+  parameters<float>* weights_;
+  Batches* batches_;
+  std::size_t classes_;
+  pretrain_settings settings_;
+  cosine_schedule schedule_;
+  adamw<float> optimizer_;
+  std::optional<weight_average<float>> average_;
+  tape<> tape_;
+  training_state state_;
+  std::vector<float> pixels_, targets_;
+};
+
+}  // namespace dvla::inline DVLA_ABI

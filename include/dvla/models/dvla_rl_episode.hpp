@@ -1,0 +1,243 @@
+// How DVLA-RL runs an episode: supports first, which set the gates, then queries, which replay them; then rewards and losses.
+#pragma once
+
+#include <optional>
+
+#include <dvla/models/dvla_rl.hpp>
+
+namespace dvla::inline DVLA_ABI {
+
+template <visformer_config Config, class T>
+template <class Context>
+class dvla_rl<Config, T>::detail_episode {
+ public:
+  detail_episode(dvla_rl const& model, episode_images<Config, T, Context> const& images, episode_semantics<T, Context> const& semantics,
+                 std::array<double, 2> const* actions)
+      : model_(model),
+        options_(model.options),
+        images_(images),
+        semantics_(semantics),
+        given_(actions),
+        context_(images.support.context()),
+        support_labels_(labels(images.support.shape()[0])),
+        query_labels_(labels(images.query.shape()[0])) {
+    check();
+  }
+
+  [[nodiscard]] auto finish() {
+    auto const support = encode(images_.support, [&](auto layer, auto const& z, auto const& block) { return support_layer(layer, z, block); });
+    auto const query = encode(images_.query, [&](auto layer, auto const& z, auto const& block) { return query_layer(layer, z, block); });
+    auto const class_prototypes = dvla::prototypes(support, images_.way);
+    auto const logits = cosine_logits(query, class_prototypes, options_.temperature_class);
+    auto const supervised = cross_entropy(logits, query_labels_, 0);
+    episode_output<feature_width, T, Context> out{logits, class_prototypes, support, supervised};
+    out.accuracy = dvla::accuracy(logits, query_labels_);
+    out.loss_supervised = number_of(supervised);
+    settle(out);
+    return out;
+  }
+
+ private:
+  using scalar_variable = variable<T, shape<>, Context>;
+  template <std::size_t Width>
+  using rows = variable<T, shape<dyn, Width>, Context>;
+
+  /// What a gated layer leaves for the rewards.
+  template <std::size_t Width>
+  struct layer_trace {
+    std::optional<rows<Width>> support_in, support_out, query_in, query_out, fused;
+    std::optional<variable<T, shape<dyn, 1>, Context>> p, actions;
+    bool sampled = false;
+  };
+
+  [[nodiscard]] std::vector<std::uint32_t> labels(std::size_t count) const {
+    std::vector<std::uint32_t> out(count);
+    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::uint32_t>(i / std::max<std::size_t>(1, count / images_.way));
+    return out;
+  }
+
+  void check() const {
+    std::size_t const way = images_.way;
+    expect(way > 0 && images_.support.shape()[0] % way == 0 && images_.query.shape()[0] % way == 0, "episode: ", images_.support.shape()[0],
+           " supports and ", images_.query.shape()[0], " queries cannot be shared evenly by ", way, " classes");
+    expect(semantics_.global.shape()[0] == way && semantics_.local.shape()[0] % way == 0, "episode: semantics of ", way,
+           " classes are needed, but there are ", semantics_.global.shape()[0], " global and ", semantics_.local.shape()[0],
+           " local vectors; give one global vector a class and the same number of local ones for each");
+    std::size_t const width = model_.gated.stage2.sem_proj.weight.shape()[1];
+    expect(semantics_.local.shape()[1] == width && semantics_.global.shape()[1] == width, "episode: semantic vectors have ",
+           semantics_.local.shape()[1], " elements, but the model was made for ", width);
+  }
+
+  template <class Images, class Layer>
+  [[nodiscard]] auto encode(Images const& images, Layer const& layer) const {
+    auto const& net = model_.backbone;
+    auto x = net.embed2(net.first_stage(images));
+    for (std::size_t i = 0; i + 1 < net.stage2.size(); ++i) x = net.stage2[i](x);
+    x = layer(std::integral_constant<std::size_t, 0>{}, x, net.stage2.back());
+    auto y = net.embed3(x);
+    y = layer(std::integral_constant<std::size_t, 1>{}, y, net.stage3.front());
+    for (std::size_t i = 1; i < net.stage3.size(); ++i) y = net.stage3[i](y);
+    return net.pool(y);
+  }
+
+  template <std::size_t Layer>
+  [[nodiscard]] auto& trace() {
+    if constexpr (Layer == 0) return first_;
+    else return second_;
+  }
+
+  template <std::size_t Layer, class Z, class Block>
+  [[nodiscard]] Z support_layer(std::integral_constant<std::size_t, Layer>, Z const& z, Block const& block) {
+    auto& t = trace<Layer>();
+    auto const tokens = model_.gated.template at<Layer>().tokens(semantics_.local, semantics_.global, levels[Layer]);
+    t.support_in = mean<1>(z);
+    auto const gates = spread(decide<Layer>(*t.support_in, mean<0>(tokens)), z.shape()[0]);
+    auto const own = options_.semantics == semantics_scope::own_class;
+    return own ? gated_block<Layer>(z, own_tokens(tokens), gates, block, true) : gated_block<Layer>(z, tokens, gates, block, true);
+  }
+
+  template <std::size_t Layer, class Z, class Block>
+  [[nodiscard]] Z query_layer(std::integral_constant<std::size_t, Layer>, Z const& z, Block const& block) {
+    auto& t = trace<Layer>();
+    t.query_in = mean<1>(z);
+    if (options_.semantics == semantics_scope::own_class) {
+      Z const plain = block(z);
+      t.query_out = mean<1>(plain);
+      return plain;
+    }
+    auto const tokens = model_.gated.template at<Layer>().tokens(semantics_.local, semantics_.global, levels[Layer]);
+    auto const replayed = reshape(mean<0>(*t.actions), shape<1, 1>{});
+    return gated_block<Layer>(z, tokens, spread(replayed, z.shape()[0]), block, false);
+  }
+
+  template <std::size_t Layer, class Z, class Tokens, class Gates, class Block>
+  [[nodiscard]] Z gated_block(Z const& z, Tokens const& tokens, Gates const& gates, Block const& block, bool support) {
+    auto const& layer = model_.gated.template at<Layer>();
+    auto& t = trace<Layer>();
+    auto const fused = layer.fuse(z, tokens, gates);
+    Z const kept = layer.run_block(layer.enrich(z, fused), fused, block, Config.side(Layer + 1), options_.pad);
+    (support ? t.support_out : t.query_out) = mean<1>(kept);
+    if (support) t.fused = mean<1>(fused);
+    return kept;
+  }
+
+  /// The gate's rows, (1, 1) for the episode or (S, 1) for its supports; remembers policy and actions.
+  template <std::size_t Layer, class Pooled, class Token>
+  [[nodiscard]] variable<T, shape<dyn, 1>, Context> decide(Pooled const& pooled, Token const& token) {
+    auto& t = trace<Layer>();
+    constexpr std::size_t width = Pooled::shape_type::statics[1];
+    auto const row = [&](auto const& v) { return reshape(v, shape<dyn, width>(1)); };
+    // The policy learns through its score function only: its state carries no gradient back.
+    rows<width> const image = stop_gradient(options_.scope == gate_scope::image ? pooled : row(mean<0>(pooled)));
+    auto const text = stop_gradient(reshape(token, shape<1, width>{}));
+    auto const spread_text = evaluate(0.0 * image + text);
+    auto const cosine = sum(unit(image) * unit(spread_text));
+    auto const state = concatenate<1>(concatenate<1>(image, spread_text), cosine);
+    t.p = model_.policy.template at<Layer>()(state);
+    t.sampled = options_.gate == gate_kind::policy && context_.training() && given_ == nullptr;
+    if (given_ != nullptr || options_.gate == gate_kind::fixed) {
+      double const value = given_ != nullptr ? (*given_)[Layer] : options_.fixed_gate;
+      t.actions = evaluate(0.0 * stop_gradient(*t.p) + value);
+    } else if (options_.gate == gate_kind::mlp) {
+      t.actions = *t.p;
+    } else {
+      t.actions = t.sampled ? rl::sample_actions(stop_gradient(*t.p), options_.policy) : stop_gradient(*t.p);
+    }
+    return *t.actions;
+  }
+
+  /// Gate rows as (images, 1, 1): the one of the episode for every image, or each its own.
+  template <class Rows>
+  [[nodiscard]] auto spread(Rows const& gate_rows, std::size_t images) const {
+    variable<T, shape<dyn, 1, 1>, Context> out = reshape(evaluate(gate_rows * 1.0), shape<dyn, 1, 1>(gate_rows.shape()[0]));
+    if (gate_rows.shape()[0] == images) return out;
+    auto ones = make_variable<T>(context_, shape<dyn, 1, 1>(images));
+    fill(context_.device(), images, ones.data_pointer(), T(1));
+    out = evaluate(ones * reshape(out, shape<1, 1, 1>{}));
+    return out;
+  }
+
+  /// For every support the tokens of its own class: (S, tokens of a class, Dim).
+  template <class Tokens>
+  [[nodiscard]] auto own_tokens(Tokens const& tokens) {
+    std::size_t const way = images_.way, supports = support_labels_.size(), phrases = semantics_.local.shape()[0] / way;
+    std::vector<std::uint32_t> positions;
+    for (auto const label : support_labels_) {
+      for (std::size_t i = 0; i < phrases; ++i) positions.push_back(static_cast<std::uint32_t>(label * phrases + i));
+      positions.push_back(static_cast<std::uint32_t>(way * phrases + label));
+    }
+    constexpr std::size_t width = Tokens::shape_type::statics[1];
+    return reshape(gather(tokens, positions), shape<dyn, dyn, width>(supports, phrases + 1));
+  }
+
+  [[nodiscard]] double number_of(scalar_variable const& x) const {
+    T host[1];
+    download(context_.device(), 1, static_cast<T const*>(x.data_pointer()), host);
+    return static_cast<double>(host[0]);
+  }
+
+  template <class Support, class Query>
+  [[nodiscard]] double pooled_accuracy(Support const& support, Query const& query) const {
+    return dvla::accuracy(cosine_logits(stop_gradient(query), dvla::prototypes(stop_gradient(support), images_.way), 1), query_labels_);
+  }
+
+  /// Rewards, the policy's loss and the calibration of U.
+  template <class Output>
+  void settle(Output& out) {
+    double const before = pooled_accuracy(*first_.support_in, *first_.query_in);
+    settle_layer<0>(out, before);
+    settle_layer<1>(out, out.gates[0].accuracy);
+  }
+
+  template <std::size_t Layer, class Output>
+  void settle_layer(Output& out, double accuracy_before) {
+    auto& t = trace<Layer>();
+    auto& report = out.gates[Layer];
+    auto const calibrated = model_.align.template at<Layer>()(stop_gradient(*t.fused));
+    auto const logits = cosine_logits(calibrated, unit(semantics_.global), options_.temperature_align);
+    auto const align = cross_entropy(logits, support_labels_, 0);
+    report.similarity = mean_at(logits, support_labels_) * options_.temperature_align;
+    report.accuracy = pooled_accuracy(*t.support_out, *t.query_out);
+    report.reward = options_.lambda_similarity * report.similarity + options_.lambda_improvement * (report.accuracy - accuracy_before);
+    report.p = mean_of(*t.p);
+    report.action = mean_of(*t.actions);
+    out.loss_align += number_of(align) / 2;
+    out.loss = evaluate(out.loss + 0.5 * align);
+    if (options_.gate != gate_kind::policy) return;
+    auto const evaluation = rl::evaluate_policy(*t.p, *t.actions, options_.policy);
+    report.log_density = evaluation.log_density;
+    report.entropy = evaluation.entropy;
+    auto const& baseline = model_.baselines[Layer];
+    double const advantage = report.reward - (baseline.started() ? baseline.value() : report.reward);
+    auto const loss = rl::reinforce_loss(*t.p, *t.actions, advantage, options_.tau_entropy, options_.policy);
+    out.loss_rl += number_of(loss);
+    out.loss = evaluate(out.loss + options_.lambda_rl * loss);
+  }
+
+  template <class X>
+  [[nodiscard]] double mean_of(X const& x) const {
+    return number_of(reshape(mean<0>(reshape(x, shape<dyn>(x.size()))), shape<>{}));
+  }
+
+  /// Mean of logits[i, label_i].
+  template <class X>
+  [[nodiscard]] double mean_at(X const& logits, std::span<std::uint32_t const> at) const {
+    std::vector<T> host(logits.size());
+    download(context_.device(), host.size(), static_cast<T const*>(logits.data_pointer()), host.data());
+    double total = 0;
+    for (std::size_t i = 0; i < at.size(); ++i) total += static_cast<double>(host[i * logits.shape()[1] + at[i]]);
+    return total / static_cast<double>(at.size());
+  }
+
+  dvla_rl const& model_;
+  dvla_rl_options const& options_;
+  episode_images<Config, T, Context> const& images_;
+  episode_semantics<T, Context> const& semantics_;
+  std::array<double, 2> const* given_;
+  Context& context_;
+  std::vector<std::uint32_t> support_labels_, query_labels_;
+  layer_trace<c2> first_;
+  layer_trace<c3> second_;
+};
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,78 @@
+// The prototypical network (Snell et al., arXiv 1703.05175) over any backbone: the baseline without semantics.
+#pragma once
+
+#include <dvla/autodiff/loss.hpp>
+#include <dvla/autodiff/rearrange.hpp>
+#include <dvla/models/prototypes.hpp>
+#include <dvla/nn/module.hpp>
+
+namespace dvla::inline DVLA_ABI {
+
+/// What a prototypical network makes of an episode: logits of the queries (Q, way), class by class.
+template <class T, class Context>
+struct prototypical_output {
+  variable<T, shape<dyn, dyn>, Context> logits;
+  variable<T, shape<>, Context> loss;  // what backward() starts from
+  double accuracy = 0;
+};
+
+/// The nearest-prototype classifier on the features of a backbone that stays where it is.
+template <class Backbone>
+struct nearest_prototype {
+  static constexpr auto config = Backbone::config;
+  static constexpr std::size_t feature_width = Backbone::feature_width;
+  static constexpr bool features_stand_alone = true;
+
+  Backbone const& backbone;
+  double temperature = 0.2;
+
+  auto features(auto const& images) const { return backbone.features(images); }
+
+  /// cos(query, prototype) / temperature: (Q, way), for features (S, F) and (Q, F), supports class by class.
+  template <class S, class Q>
+  auto classify(S const& support, Q const& query, std::size_t way) const {
+    return cosine_logits(query, prototypes(support, way), temperature);
+  }
+};
+
+/// A backbone is a module with config.image, feature_width, scalar and features(images).
+template <class Backbone>
+struct prototypical_network {
+  static constexpr auto config = Backbone::config;
+  static constexpr std::size_t feature_width = Backbone::feature_width;
+  static constexpr bool features_stand_alone = true;  // an image's feature does not depend on its episode
+  using scalar = typename Backbone::scalar;
+
+  Backbone backbone;
+  static constexpr auto members = fields("backbone", &prototypical_network::backbone);
+
+  double temperature = 0.2;
+
+  /// `classes` counts the outputs of the backbone's pre-training head, which episodes do not use.
+  explicit prototypical_network(std::size_t classes) : backbone(classes) {}
+
+  auto features(auto const& images) const { return backbone.features(images); }
+
+  /// As nearest_prototype::classify.
+  template <class S, class Q>
+  auto classify(S const& support, Q const& query, std::size_t way) const {
+    return nearest_prototype<Backbone>{backbone, temperature}.classify(support, query, way);
+  }
+
+  /// One episode; images (N, side, side, 3), class by class. Supports and queries pass in one batch: in training they share
+  /// the batch's statistics.
+  template <class Images>
+  auto episode(Images const& support, Images const& query, std::size_t way) const {
+    std::size_t const supports = support.shape()[0], queries = query.shape()[0];
+    expect(way > 0 && supports % way == 0 && queries % way == 0, "episode: ", supports, " supports and ", queries,
+           " queries cannot be shared evenly by ", way, " classes");
+    auto const all = features(concatenate<0>(support, query));
+    auto const logits = classify(slice<0>(all, 0, supports), slice<0>(all, supports, queries), way);
+    std::vector<std::uint32_t> labels(queries);
+    for (std::size_t i = 0; i < queries; ++i) labels[i] = static_cast<std::uint32_t>(i / (queries / way));
+    using context = typename Images::context_type;
+    return prototypical_output<scalar, context>{logits, cross_entropy(logits, labels), dvla::accuracy(logits, labels)};
+  }
+};
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,35 @@
+// Residual branches that are dropped at random in training (stochastic depth, Huang et al., arXiv 1603.09382).
+#pragma once
+
+#include <dvla/autodiff/operand.hpp>
+#include <dvla/kernels/cpu/random.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace detail {
+
+/// (samples, 1, 1, ...) of a given rank: broadcasts over everything but the batch.
+template <std::size_t Rank>
+[[nodiscard]] auto one_a_sample(std::size_t samples) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return shape<dyn, (I * 0 + 1)...>(samples);
+  }(std::make_index_sequence<Rank - 1>{});
+}
+
+}  // namespace detail
+
+namespace nn {
+
+/// x + branch; in training each sample of the branch is dropped with probability `rate` and divided by 1 - rate otherwise.
+template <class X, class Branch>
+[[nodiscard]] auto residual(X const& x, Branch const& branch, double rate) {
+  using T = typename X::value_type;
+  auto& context = x.context();
+  if (!context.training() || rate <= 0) return evaluate(x + branch);
+  expect(rate < 1, "drop-path: a rate of ", rate, " would drop every branch; give one below 1");
+  auto kept = make_variable<T>(context, detail::one_a_sample<X::rank>(x.shape()[0]));
+  drop_samples(context.device(), x.shape()[0], rate, context.next_stream(draw::drop_path), kept.data_pointer());
+  return evaluate(x + branch * kept);
+}
+
+}  // namespace nn
+}  // namespace dvla::inline DVLA_ABI

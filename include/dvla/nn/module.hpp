@@ -1,0 +1,191 @@
+// Modules: a struct with named members. `members` is the only bookkeeping; from it come the names in checkpoints, the walk
+// of the optimizer, initialisation and the parameter count.
+#pragma once
+
+#include <tuple>
+#include <vector>
+
+#include <dvla/autodiff/parameter.hpp>
+#include <dvla/kernels/cpu/memory.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace detail {
+
+template <class Pointer>
+struct field {
+  char const* name;
+  Pointer pointer;
+};
+
+template <class... Pairs, std::size_t... I>
+constexpr auto make_fields(std::tuple<Pairs...> const& all, std::index_sequence<I...>) {
+  return std::make_tuple(field<std::tuple_element_t<2 * I + 1, std::tuple<Pairs...>>>{std::get<2 * I>(all), std::get<2 * I + 1>(all)}...);
+}
+
+template <class M>
+concept module_like = requires { M::members; };
+
+template <class M>
+concept parameter_like = requires { requires M::is_parameter; };
+
+}  // namespace detail
+
+/// Names and pointers to members, in the order in which they are saved: fields("weight", &linear::weight, ...).
+template <class... NamesAndMembers>
+[[nodiscard]] constexpr auto fields(NamesAndMembers... all) {
+  static_assert(sizeof...(all) % 2 == 0, "fields: a name before each member");
+  return detail::make_fields(std::make_tuple(all...), std::make_index_sequence<sizeof...(all) / 2>{});
+}
+
+/// Calls f(name, parameter) for every parameter of a model, in the order of `members`; names are joined with dots, elements
+/// of arrays by their number.
+template <class M, class F>
+void for_each_parameter(M& model, F&& f, std::string const& name = "") {
+  if constexpr (detail::parameter_like<std::remove_const_t<M>>) {
+    f(name, model);
+  } else if constexpr (detail::module_like<std::remove_const_t<M>>) {
+    std::string const prefix = name.empty() ? name : name + ".";
+    std::apply([&](auto const&... member) { (for_each_parameter(model.*(member.pointer), f, prefix + member.name), ...); },
+               std::remove_const_t<M>::members);
+  } else {
+    std::size_t index = 0;
+    for (auto& element : model) for_each_parameter(element, f, name + "." + std::to_string(index++));
+  }
+}
+
+/// Calls f(module) for every module of a model, outer ones first.
+template <class M, class F>
+void for_each_module(M& model, F&& f) {
+  if constexpr (detail::parameter_like<std::remove_const_t<M>>) {
+  } else if constexpr (detail::module_like<std::remove_const_t<M>>) {
+    f(model);
+    std::apply([&](auto const&... member) { (for_each_module(model.*(member.pointer), f), ...); }, std::remove_const_t<M>::members);
+  } else {
+    for (auto& element : model) for_each_module(element, f);
+  }
+}
+
+namespace detail {
+
+template <class M>
+auto scalar_of() {
+  if constexpr (parameter_like<M>) {
+    return typename M::value_type{};
+  } else if constexpr (module_like<M>) {
+    using first = std::remove_cvref_t<decltype(std::declval<M&>().*(std::get<0>(M::members).pointer))>;
+    return scalar_of<first>();
+  } else {
+    return scalar_of<std::remove_cvref_t<decltype(*std::declval<M&>().begin())>>();
+  }
+}
+
+}  // namespace detail
+
+/// All parameters of a model in one flat buffer, their gradients in a second and its statistics in a third. Keep it alive as
+/// long as the model is used; the model's parameters point into it.
+template <class T = float, class Device = cpu>
+class parameters {
+ public:
+  struct entry {
+    std::string name;
+    archive_layout layout;
+    role kind;
+    std::size_t offset, count;  // in elements, within the buffer of its kind
+  };
+
+  /// Lays the model out and binds it; every element is zero.
+  template <class Model>
+  explicit parameters(Model& model, Device device = {}) : device_(device) {
+    std::size_t weights = 0, statistics = 0;
+    for_each_parameter(model, [&](std::string const& name, auto& p) {
+      auto& end = p.kind == role::weight ? weights : statistics;
+      entries_.push_back({name, p.published_layout(), p.kind, end, p.size()});
+      end += (p.size() + padding - 1) / padding * padding;
+    });
+    weights_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
+    gradients_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
+    statistics_ = tensor<T, shape<dyn>, Device>(shape<dyn>(statistics));
+    std::size_t i = 0;
+    for_each_parameter(model, [&](std::string const&, auto& p) {
+      auto const& e = entries_[i++];
+      if (e.kind == role::weight) p.bind(weights_.data() + e.offset, gradients_.data() + e.offset);
+      else p.bind(statistics_.data() + e.offset, nullptr);
+    });
+  }
+
+  [[nodiscard]] std::vector<entry> const& entries() const { return entries_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device>& weights() { return weights_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device> const& weights() const { return weights_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device>& gradients() { return gradients_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device> const& gradients() const { return gradients_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device>& statistics() { return statistics_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device> const& statistics() const { return statistics_; }
+  [[nodiscard]] Device const& device() const { return device_; }
+
+  /// The elements of an entry, in the model's memory order.
+  [[nodiscard]] T* data(entry const& e) { return (e.kind == role::weight ? weights_ : statistics_).data() + e.offset; }
+  [[nodiscard]] T const* data(entry const& e) const { return (e.kind == role::weight ? weights_ : statistics_).data() + e.offset; }
+
+  /// Number of learned elements.
+  [[nodiscard]] std::size_t count() const {
+    std::size_t total = 0;
+    for (auto const& e : entries_) total += e.kind == role::weight ? e.count : 0;
+    return total;
+  }
+
+  void zero_gradients() { fill(device_, gradients_.size(), gradients_.data(), T(0)); }
+
+ private:
+  static constexpr std::size_t padding = 16;  // elements: every parameter starts on a cache line
+
+  Device device_;
+  std::vector<entry> entries_;
+  tensor<T, shape<dyn>, Device> weights_{shape<dyn>(0)}, gradients_{shape<dyn>(0)}, statistics_{shape<dyn>(0)};
+};
+
+template <class Model>
+explicit parameters(Model&) -> parameters<decltype(detail::scalar_of<Model>())>;
+template <class Model, class Device>
+explicit parameters(Model&, Device) -> parameters<decltype(detail::scalar_of<Model>()), Device>;
+
+/// Fills parameters; each random fill has a stream of its own.
+class initialiser {
+ public:
+  explicit initialiser(std::uint64_t seed) : seed_(seed) {}
+
+  template <class P>
+  void constant(P& p, double value) {
+    for (std::size_t i = 0; i < p.size(); ++i) p.data()[i] = static_cast<typename P::value_type>(value);
+  }
+  template <class P>
+  void normal(P& p, double deviation) {
+    auto random = next();
+    for (std::size_t i = 0; i < p.size(); ++i) p.data()[i] = static_cast<typename P::value_type>(deviation * random.normal());
+  }
+  template <class P>
+  void uniform(P& p, double bound) {
+    auto random = next();
+    for (std::size_t i = 0; i < p.size(); ++i) p.data()[i] = static_cast<typename P::value_type>(random.uniform(-bound, bound));
+  }
+
+ private:
+  random_stream next() { return {seed_, draw::initialise, next_++, 0}; }
+
+  std::uint64_t seed_;
+  std::uint32_t next_ = 0;
+};
+
+/// Sets every parameter of a bound model as its module prescribes, from a seed: first each module's initialise(initialiser&),
+/// outer modules before inner ones, then each finish_initialisation(initialiser&), for what an outer module overrides.
+template <class Model>
+void initialise(Model& model, std::uint64_t seed) {
+  initialiser init(seed);
+  for_each_module(model, [&](auto& module) {
+    if constexpr (requires { module.initialise(init); }) module.initialise(init);
+  });
+  for_each_module(model, [&](auto& module) {
+    if constexpr (requires { module.finish_initialisation(init); }) module.finish_initialisation(init);
+  });
+}
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,7 @@
+#include "cases.hpp"
+#include "episode_case.hpp"
+
+template <>
+void parity::episode_224<double>(report& found, golden_file const& golden, bool training) {
+  episode<dvla::visformer_tiny_224, double>(found, golden, training);
+}

@@ -1,0 +1,7 @@
+#include "cases.hpp"
+#include "episode_case.hpp"
+
+template <>
+void parity::episode_84<float>(report& found, golden_file const& golden, bool training) {
+  episode<dvla::visformer_tiny_84, float>(found, golden, training);
+}

@@ -1,0 +1,79 @@
+// Visformer-Tiny against a golden file: evaluation (stage outputs, feature, logits) or training (gradients, AdamW steps).
+#pragma once
+
+#include <dvla/autodiff/loss.hpp>
+#include <dvla/models/visformer.hpp>
+#include <dvla/nn/optimizer.hpp>
+
+#include "gradients.hpp"
+
+namespace parity {
+
+/// Tokens (B, N, C) against a stored map (B', C, H, W) of the first B' images.
+template <class T, class V>
+void compare_map(report& found, golden_file const& golden, char const* name, V const& tokens) {
+  auto const reference = golden.values(name);
+  std::size_t const n = tokens.shape()[1], c = tokens.shape()[2], images = reference.size() / (n * c);
+  std::vector<double> computed(reference.size());
+  for (std::size_t b = 0; b < images; ++b)
+    for (std::size_t ch = 0; ch < c; ++ch)
+      for (std::size_t i = 0; i < n; ++i) computed[(b * c + ch) * n + i] = static_cast<double>(tokens.value()(b, i, ch));
+  // Stage outputs are stored in single precision.
+  found.add(name, name, relative_error(computed, reference), std::max(bounds_of<T>.output, 2e-7));
+}
+
+template <dvla::visformer_config Config, class T>
+void visformer_evaluation(report& found, golden_file const& golden) {
+  dvla::visformer<Config, T> net(golden.number("classes"));
+  dvla::parameters weights(net);
+  fill_by_name(weights, golden);
+  auto const images = images_by_name<T, Config.image>(golden, "input.image", golden.number("batch"), 2);
+  dvla::inference<> context;
+  auto const stem = net.stem(context(images));
+  double sum = 0, squares = 0;
+  for (std::size_t i = 0; i < stem.size(); ++i) sum += static_cast<double>(stem.value().data[i]);
+  double const mean = sum / static_cast<double>(stem.size());
+  for (std::size_t i = 0; i < stem.size(); ++i) squares += std::pow(static_cast<double>(stem.value().data[i]) - mean, 2);
+  std::vector<double> const moments{mean, std::sqrt(squares / static_cast<double>(stem.size() - 1))};
+  found.add("stem.mean_std", "stem.mean_std", relative_error(moments, golden.values("stem.mean_std")), bounds_of<T>.output);
+  auto const x1 = net.first_stage(context(images));
+  compare_map<T>(found, golden, "stage1", x1);
+  auto x2 = net.embed2(x1);
+  for (auto const& block : net.stage2) x2 = block(x2);
+  compare_map<T>(found, golden, "stage2", x2);
+  auto x3 = net.embed3(x2);
+  for (auto const& block : net.stage3) x3 = block(x3);
+  compare_map<T>(found, golden, "stage3", x3);
+  auto const feature = net.pool(x3);
+  found.add("feature", "feature", relative_error(feature.value().data, golden.values("feature")), bounds_of<T>.output);
+  auto const logits = net(context(images));
+  found.add("logits", "logits", relative_error(logits.value().data, golden.values("logits")), bounds_of<T>.output);
+}
+
+template <dvla::visformer_config Config, class T>
+void visformer_training(report& found, golden_file const& golden) {
+  std::size_t const batch = golden.number("batch"), classes = golden.find("logits").shape[1];
+  dvla::visformer<Config, T> net(classes);
+  dvla::parameters weights(net);
+  fill_by_name(weights, golden);
+  auto const images = images_by_name<T, Config.image>(golden, "input.image", batch, 2);
+  std::vector<std::uint32_t> labels(batch);
+  for (std::size_t i = 0; i < batch; ++i) labels[i] = static_cast<std::uint32_t>(7 * i % classes);
+  dvla::adamw optimizer(weights, 1e-3, 0.05);
+  dvla::tape<> tape;
+  tape.training(true);
+  for (std::size_t step = 0; step < golden.number("steps"); ++step) {
+    weights.zero_gradients();
+    auto const logits = net(tape(images));
+    auto const loss = cross_entropy(logits, labels, 0.1);
+    std::string const name = "step" + std::to_string(step) + ".loss";
+    found.add("losses", name, relative_error(loss.value().data, golden.values(name)), step == 0 ? bounds_of<T>.output : bounds_of<T>.state);
+    if (step == 0) found.add("logits", "logits", relative_error(logits.value().data, golden.values("logits")), bounds_of<T>.output);
+    tape.backward(loss);
+    if (step == 0) compare_gradients(found, golden, weights);
+    optimizer.step();
+  }
+  compare_state(found, golden, weights);
+}
+
+}  // namespace parity

@@ -1,0 +1,30 @@
+# Run by ctest: cmake -DMODE=<install|subdirectory> -DBUILD=<this build> -DSOURCE=<this project> -DWORK=<folder> ... -P
+# Installs into WORK and builds examples/embed against that, or embeds the sources; runs the program.
+cmake_minimum_required(VERSION 3.23)
+
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE errors)
+  if(failed)
+    list(JOIN ARGV " " command)
+    message(FATAL_ERROR "${command}\n${output}${errors}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+function(configure source build)
+  run(${CMAKE_COMMAND} -S ${source} -B ${build} -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_BUILD_TYPE=Release ${ARGN})
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+if(MODE STREQUAL install)
+  run(${CMAKE_COMMAND} --install ${BUILD} --component development --prefix ${WORK}/prefix)
+  configure(${SOURCE}/tests/package/components ${WORK}/components -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+  configure(${SOURCE}/examples/embed ${WORK}/embed -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+else()
+  configure(${SOURCE}/tests/package/subdirectory ${WORK}/embed -DDVLA_SOURCE=${SOURCE})
+endif()
+run(${CMAKE_COMMAND} --build ${WORK}/embed --target embed)
+run(${WORK}/embed/embed)
+if(NOT output MATCHES "step 200  loss 0\\.000")
+  message(FATAL_ERROR "the network has not learned exclusive or; it printed\n${output}")
+endif()
