@@ -49,6 +49,8 @@ class shape {
   [[nodiscard]] DVLA_HD constexpr std::size_t operator[](std::size_t i) const {
     if constexpr (dynamic_rank == 0) {
       return statics[i];
+    } else if constexpr (dynamic_rank == 1) {  // the usual case; g++ 12 warns about an index that it cannot follow
+      return statics[i] == dyn ? dynamic_[0] : statics[i];
     } else {
       return statics[i] == dyn ? dynamic_[position(i)] : statics[i];
     }
@@ -78,12 +80,13 @@ class shape {
     if (statics[i] != dyn) {
       expect(extent == statics[i], "shape: extent ", i, " is ", statics[i], " in the type but ", extent,
              " was given; pass a tensor of that extent or make it dyn in the type");
-    } else {
+    } else if constexpr (dynamic_rank > 0) {
       dynamic_[position(i)] = extent;
     }
   }
 
-  [[no_unique_address]] std::array<std::size_t, dynamic_rank> dynamic_{};
+  struct nothing {};  // std::array<T, 0> is not empty in libstdc++
+  [[no_unique_address]] std::conditional_t<dynamic_rank == 0, nothing, std::array<std::size_t, dynamic_rank>> dynamic_{};
 };
 
 template <std::size_t... A, std::size_t... B>

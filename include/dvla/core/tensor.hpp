@@ -1,6 +1,7 @@
 // An owning tensor: memory of its device, 64-byte aligned on the heap whatever the flags, moved but not copied silently.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include <dvla/core/view.hpp>
@@ -22,7 +23,7 @@ class tensor {
       : tensor(S{}) {}
 
   /// Elements are zero.
-  explicit tensor(S const& s) : extents_(s), data_(allocate(s.size())) { fill(T(0)); }
+  explicit tensor(S const& s) : extents_(s), data_(allocate(s)) { fill(T(0)); }
 
   /// From the extents that the type leaves open: tensor<float, shape<dyn, 3>> t(16). Elements are zero.
   template <class... N>
@@ -82,7 +83,14 @@ class tensor {
   operator view<T const, S, contiguous, Device>() const& { return view_of(); }  // NOLINT
 
  private:
-  static T* allocate(std::size_t count) { return static_cast<T*>(Device::allocate((count > 0 ? count : 1) * sizeof(T))); }
+  static T* allocate(S const& s) {
+    std::size_t room = static_cast<std::size_t>(PTRDIFF_MAX) / sizeof(T);  // the product below cannot overflow it
+    for (std::size_t i = 0; i < rank; ++i) {
+      expect(s[i] <= room, "tensor: ", to_string(s), " has more elements than memory has addresses; check the extents");
+      if (s[i] > 0) room /= s[i];
+    }
+    return static_cast<T*>(Device::allocate((s.size() > 0 ? s.size() : 1) * sizeof(T)));
+  }
 
   S extents_;
   T* data_;

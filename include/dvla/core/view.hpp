@@ -33,7 +33,7 @@ struct view : detail::stride_storage<Layout, S::rank> {
   static constexpr std::size_t rank = S::rank;
 
   T* data = nullptr;
-  S extents{};
+  [[no_unique_address]] S extents{};
 
   view() = default;
   view(T* memory, S const& s)
@@ -132,7 +132,7 @@ template <std::size_t Axis, std::size_t Count = dyn, class T, class S, class L, 
 /// Axes in the given order: permute<2, 0, 1>(v)(i, j, k) is v(j, k, i). No copy.
 template <std::size_t... Order, class T, class S, class L, class D>
 [[nodiscard]] auto permute(view<T, S, L, D> const& v) {
-  static_assert(sizeof...(Order) == S::rank, "permute: name every axis once");
+  static_assert(sizeof...(Order) == S::rank && (0u | ... | (1u << Order)) == (1u << S::rank) - 1, "permute: name every axis once");
   view<T, shape<S::statics[Order]...>, strided, D> out;
   out.data = v.data;
   out.extents = detail::make_shape<shape<S::statics[Order]...>>({v.extents[Order]...});
