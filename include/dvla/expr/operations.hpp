@@ -233,25 +233,27 @@ struct relu : uses_all {
   }
 };
 
+/// As C's pow: x^0 and 1^y are 1 whatever the other is. By the exponent, 0^y has derivative 0.
 struct pow : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a, V b) {
     using std::pow;
-    return pow(a, b);
+    V const one = literal<V>(1);
+    return choose(b == literal<V>(0), one, choose(a == one, one, pow(a, b)));
   }
   template <std::size_t I, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V y, V a, V b) {
     using std::log;
-    using std::pow;
-    if constexpr (I == 0) return g * b * pow(a, b - literal<V>(1));
-    else return g * y * log(a);
+    if constexpr (I == 0) return choose(b == literal<V>(0), literal<V>(0), g * b * apply(a, b - literal<V>(1)));
+    else return choose(y == literal<V>(0), literal<V>(0), g * y * log(a));
   }
 };
 
+/// A NaN on either side is the result.
 struct maximum : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a, V b) {
-    return choose(a < b, b, a);
+    return choose(a < b, b, choose(b == b, a, b));
   }
   template <std::size_t I, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a, V b) {
@@ -259,10 +261,11 @@ struct maximum : uses_all {
   }
 };
 
+/// A NaN on either side is the result.
 struct minimum : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a, V b) {
-    return choose(b < a, b, a);
+    return choose(b < a, b, choose(b == b, a, b));
   }
   template <std::size_t I, class V>
   DVLA_HD DVLA_INLINE static V derivative(V g, V, V a, V b) {
