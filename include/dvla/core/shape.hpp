@@ -100,12 +100,22 @@ template <std::size_t... A, std::size_t... B>
   }
 }
 
+namespace detail {
+
+/// Not a template over shapes: one function serves the messages of all of them.
+[[nodiscard]] inline std::string extents_text(std::size_t const* extents, std::size_t rank) {
+  std::string out = "(";
+  for (std::size_t i = 0; i < rank; ++i) out += (i > 0 ? ", " : "") + std::to_string(extents[i]);
+  return out + ")";
+}
+
+}  // namespace detail
+
 /// "(16, 196, 192)".
 template <std::size_t... E>
 [[nodiscard]] std::string to_string(shape<E...> const& s) {
-  std::string out = "(";
-  for (std::size_t i = 0; i < sizeof...(E); ++i) out += (i ? ", " : "") + std::to_string(s[i]);
-  return out + ")";
+  auto const extents = s.extents();
+  return detail::extents_text(extents.data(), extents.size());
 }
 
 /// Never defined: its name is the compiler's error message when two shapes do not fit an operation.
