@@ -1,0 +1,70 @@
+// dvla evaluate: accuracy over fixed episodes, equal episode by episode to the published code's.
+#pragma once
+
+#include <dvla/version.hpp>
+
+#include "learner.hpp"
+
+namespace cli {
+
+/// The images of a split and what its classes mean, centred as in training.
+struct evaluation_data {
+  std::unique_ptr<dvla::image_source> images;
+  std::optional<dvla::class_vectors> vectors;
+
+  evaluation_data(evaluate_options const& o, learner_choice const& choice, dvla::tensor_archive const& archive, dvla::executor* pool) {
+    if (choice.method != "prototypical") {
+      auto const bank = dvla::read_bank(choice.semantics, choice.phrases);
+      vectors = dvla::vectors_of(bank, dvla::open_split(o.data.root, o.split).classes);
+      dvla::bank_centre centre;
+      if (choice.transform.centre) {
+        auto const kept = archive.metadata("dvla.centre");
+        centre = kept ? centre_from(*kept) : dvla::centre_of(dvla::vectors_of(bank, dvla::open_split(o.data.root, "base").classes));
+      }
+      dvla::transform(*vectors, choice.transform, centre);
+    }
+    images = open_images(o.data, o.split, pool);
+  }
+};
+
+inline void write_report(evaluate_options const& o, json const& configuration, dvla::evaluation const& result) {
+  auto const [mean, half] = result.accuracy();
+  json const report{{"accuracy", 100 * mean},
+                    {"interval", 100 * half},
+                    {"episodes", result.accuracies},
+                    {"way", o.way},
+                    {"shot", o.shot},
+                    {"query", o.query},
+                    {"split", o.split},
+                    {"episode_seed", o.seed},
+                    {"checkpoint", o.checkpoint},
+                    {"configuration", configuration},
+                    {"images", result.images},
+                    {"seconds", result.seconds},
+                    {"images_per_second", result.images_per_second()},
+                    {"version", DVLA_VERSION_STRING}};
+  dvla::write_atomically(o.json, report.dump(1) + "\n");
+}
+
+/// Evaluates a laid-out model on the episodes and reports.
+template <class Model>
+void evaluate(evaluate_options const& o, json const& configuration, Model const& model, evaluation_data const& data, dvla::executor* pool) {
+  auto const how = dvla::evaluation_preprocessing(configuration.at("preprocess").get<std::string>(), dvla::image_side<Model>);
+  dvla::folder_images const images{data.images.get(), how, {}, 0, pool};
+  auto const episodes = dvla::fixed_episodes(images.images_per_class(), {o.way, o.shot, o.query}, o.episodes, o.seed);
+  progress_line line;
+  auto const result =
+      dvla::evaluate_episodes(model, images, data.vectors ? &*data.vectors : nullptr, episodes, pool, [&](dvla::evaluation const& so_far) {
+        double const fraction = static_cast<double>(so_far.accuracies.size()) / static_cast<double>(episodes.size());
+        if (!line.due(fraction)) return;
+        auto const [mean, half] = so_far.accuracy();
+        line.show(fraction, format("%.2f +- %.2f %%  %.0f images/s", 100 * mean, 100 * half, so_far.images_per_second()));
+      });
+  line.clear();
+  auto const [mean, half] = result.accuracy();
+  std::printf("%s, %zu episodes of %s, %zu-way %zu-shot: %.2f +- %.2f %%\n", configuration.at("method").get<std::string>().c_str(),
+              result.accuracies.size(), o.split.c_str(), o.way, o.shot, 100 * mean, 100 * half);
+  if (!o.json.empty()) write_report(o, configuration, result);
+}
+
+}  // namespace cli
