@@ -14,8 +14,9 @@ case "${1:-}" in
   --help | -h) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 
-packages=(g++ clang-14 cmake ninja-build ccache pkg-config libxsimd-dev doctest-dev nlohmann-json3-dev libcli11-dev
+packages=(g++ cmake ninja-build ccache pkg-config libxsimd-dev doctest-dev nlohmann-json3-dev libcli11-dev
           libturbojpeg0-dev libpng-dev zlib1g-dev)
+if ! command -v clang++ >/dev/null && ! command -v clang++-14 >/dev/null; then packages+=(clang-14); fi
 install_missing() {
   command -v dpkg-query >/dev/null || return 0  # another distribution: CMake names what is missing
   local missing=() package
