@@ -134,8 +134,7 @@ class tape : public context<Device> {
   /// Gradients of the sum of a variable's elements, usually the loss alone, with respect to everything recorded.
   template <class T, class S>
   void backward(variable<T, S, tape> const& loss) {
-    expect(loss.wants_gradient(), "backward: the loss does not depend on any parameter or watched variable; nothing was recorded for it");
-    auto const seed = loss.add_gradient();
+    auto const seed = seed_of(loss);
     fill(this->device(), loss.size(), seed.data, T(1));
     run();
   }
@@ -143,7 +142,9 @@ class tape : public context<Device> {
   /// As backward(loss), with the gradient of the final objective by `output` given.
   template <class T, class S>
   void backward(variable<T, S, tape> const& output, view<T const, S, contiguous, Device> gradient) {
-    auto const seed = output.add_gradient();
+    auto const seed = seed_of(output);
+    expect(gradient.extents == output.shape(), "backward: a gradient of shape ", to_string(gradient.extents), " for an output of shape ",
+           to_string(output.shape()));
     copy(this->device(), output.size(), gradient.data, seed.data);
     run();
   }
@@ -154,6 +155,12 @@ class tape : public context<Device> {
   }
 
  private:
+  template <class T, class S>
+  [[nodiscard]] static auto seed_of(variable<T, S, tape> const& output) {
+    expect(output.wants_gradient(), "backward: the loss does not depend on any parameter or watched variable; nothing was recorded for it");
+    return output.add_gradient();
+  }
+
   struct base_node {
     virtual ~base_node() = default;
     virtual void run() = 0;

@@ -165,6 +165,8 @@ struct backward_binder {
       auto& p = partials[partial_count++];
       p.total = l.source.add_gradient();
       p.count = l.source.size();
+      // The sum comes last, and another leaf of this loop may write to the same gradient before: it starts at zero.
+      if (!std::exchange(p.total.accumulate, true)) fill(context.device(), p.count, p.total.data, T(0));
       p.memory = static_cast<T*>(context.memory().allocate(chunks * p.count * sizeof(T)));
       fill(context.device(), chunks * p.count, p.memory, T(0));
       out.gradient = p.memory;
