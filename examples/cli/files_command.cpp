@@ -34,7 +34,8 @@ void describe_checkpoint(std::string const& file) {
       std::printf(", best validation %.2f %% at step %llu", 100 * state.best_accuracy, static_cast<unsigned long long>(state.best_step));
     std::printf("\n");
   }
-  for (auto const& [key, value] : configuration_of(archive).items()) std::printf("  %-20s %s\n", key.c_str(), value.dump().c_str());
+  auto const configuration = configuration_of(archive);
+  for (auto const& [key, value] : configuration.items()) std::printf("  %-20s %s\n", key.c_str(), value.dump().c_str());
 }
 
 }  // namespace
