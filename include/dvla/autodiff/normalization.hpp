@@ -46,9 +46,12 @@ template <class X, class W, class B>
   using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
   using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(x)>::value_type;
-  static_assert(SW::rank == 1, "batch_norm: the weight has one element a channel");
+  using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
+  static_assert(SW::rank == 1 && SB::rank == 1, "batch_norm: weight and bias have one element a channel");
   detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::batch_norm, S, SW>();
+  detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SB::statics[0]), op::batch_norm, S, SB>();
   detail::expect_extent("batch_norm", x.shape(), S::rank - 1, w.shape(), 0);
+  detail::expect_extent("batch_norm", x.shape(), S::rank - 1, b.shape(), 0);
   std::size_t const channels = w.size(), rows = channels == 0 ? 0 : x.size() / channels;
   auto& context = x.context();
   bool const batch_statistics = context.training();
@@ -92,9 +95,12 @@ template <class X, class W, class B>
   using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
   using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(x)>::value_type;
-  static_assert(SW::rank == 1, "layer_norm: the weight has one element a column");
+  using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
+  static_assert(SW::rank == 1 && SB::rank == 1, "layer_norm: weight and bias have one element a column");
   detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::layer_norm, S, SW>();
+  detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SB::statics[0]), op::layer_norm, S, SB>();
   detail::expect_extent("layer_norm", x.shape(), S::rank - 1, w.shape(), 0);
+  detail::expect_extent("layer_norm", x.shape(), S::rank - 1, b.shape(), 0);
   std::size_t const columns = w.size(), rows = columns == 0 ? 0 : x.size() / columns;
   auto& context = x.context();
   auto y = make_variable<T>(context, x.shape());

@@ -48,8 +48,9 @@ void for_each_parameter(M& model, F&& f, std::string const& name = "") {
     std::apply([&](auto const&... member) { (for_each_parameter(model.*(member.pointer), f, prefix + member.name), ...); },
                std::remove_const_t<M>::members);
   } else {
+    std::string const prefix = name.empty() ? name : name + ".";
     std::size_t index = 0;
-    for (auto& element : model) for_each_parameter(element, f, name + "." + std::to_string(index++));
+    for (auto& element : model) for_each_parameter(element, f, prefix + std::to_string(index++));
   }
 }
 
@@ -179,6 +180,9 @@ class initialiser {
 /// outer modules before inner ones, then each finish_initialisation(initialiser&), for what an outer module overrides.
 template <class Model>
 void initialise(Model& model, std::uint64_t seed) {
+  for_each_parameter(model, [](std::string const& name, auto& p) {
+    expect(p.data() != nullptr, "initialise: parameter ", name, " has no memory yet; construct parameters(model) first");
+  });
   initialiser init(seed);
   for_each_module(model, [&](auto& module) {
     if constexpr (requires { module.initialise(init); }) module.initialise(init);

@@ -37,7 +37,8 @@ template <class T, class D>
     else ranges.push_back({e.offset, e.offset + e.count, g});
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
-    expect(used[g], "optimizer: no parameter's name begins with \"", groups[g].prefix, "\"; check the group's prefix");
+    expect(used[g], "optimizer: no parameter's name begins with \"", groups[g].prefix,
+           "\", or an earlier group took them all; check the group's prefix and the order of the groups");
   return ranges;
 }
 
