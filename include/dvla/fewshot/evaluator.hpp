@@ -22,51 +22,104 @@ struct evaluation {
 
 namespace detail {
 
-/// Features of some images by their position, computed in batches: rows of `width` in the order of `wanted`.
-template <class Model, class Images>
-[[nodiscard]] std::vector<float> features_of(Model const& model, Images const& images, std::span<std::uint32_t const> wanted, executor* pool) {
-  constexpr std::size_t side = image_side<Model>, width = Model::feature_width, batch = 100;
-  inference<> context(cpu{pool});
-  std::vector<float> rows(wanted.size() * width);
-  for (std::size_t begin = 0; begin < wanted.size(); begin += batch) {
-    std::size_t const count = std::min(batch, wanted.size() - begin);
-    tensor<float, shape<dyn, side, side, 3>> pixels(count);
-    images.load(wanted.subspan(begin, count), 0, std::span<float>(pixels.data(), pixels.size()));
-    auto const features = model.features(context(pixels));
-    std::copy_n(features.data_pointer(), features.size(), rows.begin() + static_cast<std::ptrdiff_t>(begin * width));
+/// What the network makes of an image whatever the episode: `make(context, pixels)` for each image the episodes use, computed
+/// once and kept where all of it fits into `limit` bytes, else computed anew at every use.
+template <class Model, class Images, class Make>
+class image_rows {
+ public:
+  static constexpr std::size_t limit = std::size_t{1} << 30;
+
+  image_rows(Model const& model, Images const& images, std::span<episode const> episodes, executor* pool, Make make)
+      : model_(&model), images_(&images), pool_(pool), make_(make) {
+    for (auto const& e : episodes) {
+      used_.insert(used_.end(), e.support.begin(), e.support.end());
+      used_.insert(used_.end(), e.query.begin(), e.query.end());
+    }
+    std::sort(used_.begin(), used_.end());
+    used_.erase(std::unique(used_.begin(), used_.end()), used_.end());
+    if (used_.empty()) return;
+    width_ = compute(std::span(used_).first(1)).size();
+    if (used_.size() <= limit / sizeof(float) / width_) kept_ = compute(used_);
   }
-  return rows;
+
+  [[nodiscard]] bool kept() const { return !kept_.empty(); }
+  [[nodiscard]] std::size_t distinct() const { return used_.size(); }
+
+  /// The rows of the wanted images in a tensor of the given shape.
+  template <class Shape>
+  [[nodiscard]] tensor<float, Shape> gather(std::span<std::uint32_t const> wanted) const {
+    tensor<float, Shape> out(wanted.size());
+    auto const fresh = kept() ? std::vector<float>{} : compute(wanted);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      auto const place = kept() ? std::lower_bound(used_.begin(), used_.end(), wanted[i]) - used_.begin() : static_cast<std::ptrdiff_t>(i);
+      std::copy_n((kept() ? kept_ : fresh).data() + place * static_cast<std::ptrdiff_t>(width_), width_, out.data() + i * width_);
+    }
+    return out;
+  }
+
+ private:
+  [[nodiscard]] std::vector<float> compute(std::span<std::uint32_t const> wanted) const {
+    constexpr std::size_t side = image_side<Model>, batch = 100;
+    inference<> context(cpu{pool_});
+    std::vector<float> rows;
+    for (std::size_t begin = 0; begin < wanted.size(); begin += batch) {
+      std::size_t const count = std::min(batch, wanted.size() - begin);
+      tensor<float, shape<dyn, side, side, 3>> pixels(count);
+      images_->load(wanted.subspan(begin, count), 0, std::span<float>(pixels.data(), pixels.size()));
+      auto const made = make_(*model_, context(pixels));
+      if (rows.empty()) rows.reserve(made.size() / count * wanted.size());
+      rows.insert(rows.end(), made.data_pointer(), made.data_pointer() + made.size());
+    }
+    return rows;
+  }
+
+  Model const* model_;
+  Images const* images_;
+  executor* pool_;
+  Make make_;
+  std::vector<std::uint32_t> used_;
+  std::size_t width_ = 1;
+  std::vector<float> kept_;
+};
+
+/// Labels of an episode's queries, which come class by class.
+[[nodiscard]] inline std::vector<std::uint32_t> query_labels(episode const& e) {
+  std::vector<std::uint32_t> labels(e.query.size());
+  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::uint32_t>(i / (labels.size() / e.classes.size()));
+  return labels;
 }
 
-/// Nearest-prototype accuracies where an image's feature does not depend on its episode: each is computed once.
+/// Nearest-prototype accuracies where an image's feature does not depend on its episode.
 template <class Model, class Images, class Progress>
 void evaluate_features(Model const& model, Images const& images, std::span<episode const> episodes, executor* pool, Progress const& progress,
                        evaluation& out) {
-  constexpr std::size_t width = Model::feature_width;
-  std::vector<std::uint32_t> used;
-  for (auto const& e : episodes) {
-    used.insert(used.end(), e.support.begin(), e.support.end());
-    used.insert(used.end(), e.query.begin(), e.query.end());
-  }
-  std::sort(used.begin(), used.end());
-  used.erase(std::unique(used.begin(), used.end()), used.end());
-  out.images = used.size();
-  auto const rows = features_of(model, images, used, pool);
-  auto const gathered = [&](std::vector<std::uint32_t> const& wanted) {
-    tensor<float, shape<dyn, width>> t(wanted.size());
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-      auto const place = std::lower_bound(used.begin(), used.end(), wanted[i]) - used.begin();
-      std::copy_n(rows.begin() + place * static_cast<std::ptrdiff_t>(width), width, t.data() + i * width);
-    }
-    return t;
-  };
+  using row = shape<dyn, Model::feature_width>;
+  image_rows const features(model, images, episodes, pool, [](Model const& m, auto const& pixels) { return m.features(pixels); });
   inference<> context(cpu{pool});
   for (auto const& e : episodes) {
-    auto const support = gathered(e.support), query = gathered(e.query);
-    auto const logits = model.classify(context(support), context(query), e.classes.size());
-    std::vector<std::uint32_t> labels(e.query.size());
-    for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::uint32_t>(i / (labels.size() / e.classes.size()));
-    out.accuracies.push_back(dvla::accuracy(logits, labels));
+    auto const support = features.template gather<row>(e.support), query = features.template gather<row>(e.query);
+    out.accuracies.push_back(dvla::accuracy(model.classify(context(support), context(query), e.classes.size()), query_labels(e)));
+    out.images = features.kept() ? features.distinct() : out.images + e.support.size() + e.query.size();
+    progress(out);
+  }
+}
+
+/// DVLA-RL's accuracies: the tokens that enter the first gate are an image's own, the rest is the episode's.
+template <class Model, class Images, class Progress>
+void evaluate_gated(Model const& model, Images const& images, class_vectors const& vectors, std::span<episode const> episodes, executor* pool,
+                    Progress const& progress, evaluation& out) {
+  using context_type = inference<>;
+  using input = episode_tokens<Model::config, typename Model::scalar, context_type>;
+  using row = typename input::tokens::shape_type;
+  image_rows const tokens(model, images, episodes, pool, [](Model const& m, auto const& pixels) { return m.enter(pixels); });
+  context_type context(cpu{pool});
+  for (auto const& e : episodes) {
+    auto const support = tokens.template gather<row>(e.support), query = tokens.template gather<row>(e.query);
+    auto const meanings = select_classes(vectors, e.classes);
+    auto const result = model.episode(input{context(support), context(query), e.classes.size()},
+                                      episode_semantics<typename Model::scalar, context_type>{context(meanings.local), context(meanings.global)});
+    out.accuracies.push_back(result.accuracy);
+    out.images += e.support.size() + e.query.size();
     progress(out);
   }
 }
@@ -87,8 +140,10 @@ template <class Model, class Images, class Progress>
   };
   if constexpr (requires { Model::features_stand_alone; }) {
     detail::evaluate_features(model, images, episodes, pool, timed, out);
+  } else if constexpr (uses_semantics<Model>) {
+    expect(vectors != nullptr, "evaluation: the model needs semantic vectors of the classes; give a bank");
+    detail::evaluate_gated(model, images, *vectors, episodes, pool, timed, out);
   } else {
-    expect(!uses_semantics<Model> || vectors != nullptr, "evaluation: the model needs semantic vectors of the classes; give a bank");
     inference<> context(cpu{pool});
     for (auto const& e : episodes) {
       auto const batch = load_episode<image_side<Model>>(images, e, vectors, 0);

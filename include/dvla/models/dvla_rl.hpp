@@ -51,6 +51,15 @@ struct episode_images {
   std::size_t way;
 };
 
+/// The same images as the tokens that enter the first gated block. In evaluation mode they depend on the image alone, so one
+/// computation (dvla_rl::enter) serves every episode that an image occurs in.
+template <visformer_config Config, class T, class Context>
+struct episode_tokens {
+  using tokens = variable<T, shape<dyn, Config.tokens(1), Config.channels(1)>, Context>;
+  tokens support, query;
+  std::size_t way;
+};
+
 /// Logits of the queries (Q, way), prototypes (way, F) and features of the supports, and what the gates did.
 template <std::size_t Features, class T, class Context>
 struct episode_output {
@@ -103,12 +112,27 @@ struct dvla_rl {
         gated{models::gated_attention<c2, 8, T>(semantic_width), models::gated_attention<c3, 8, T>(semantic_width)},
         align{nn::projection<c2, dyn, T>(semantic_width), nn::projection<c3, dyn, T>(semantic_width)} {}
 
-  /// One episode with gates as the options say, or as `actions` gives them. In a training context the policy's actions are
-  /// drawn at random and losses are computed for backward(); labels follow from the class-by-class order.
+  /// Images to the tokens that enter the first gated block, the last of stage 2.
+  template <class Images>
+  auto enter(Images const& images) const {
+    auto x = backbone.embed2(backbone.first_stage(images));
+    for (std::size_t i = 0; i + 1 < backbone.stage2.size(); ++i) x = backbone.stage2[i](x);
+    return x;
+  }
+
+  /// One episode, of images or of tokens, with gates as the options say, or as `actions` gives them. In a training context the
+  /// policy's actions are drawn at random; labels follow from the class-by-class order. Rewards and losses are computed on a
+  /// tape; an inference context gives logits and gates alone.
   template <class Context>
   auto episode(episode_images<Config, T, Context> const& images, episode_semantics<T, Context> const& semantics,
                std::array<double, 2> const* actions = nullptr) const {
-    detail_episode<Context> run(*this, images, semantics, actions);
+    detail_episode<Context, episode_images<Config, T, Context>> run(*this, images, semantics, actions);
+    return run.finish();
+  }
+  template <class Context>
+  auto episode(episode_tokens<Config, T, Context> const& tokens, episode_semantics<T, Context> const& semantics,
+               std::array<double, 2> const* actions = nullptr) const {
+    detail_episode<Context, episode_tokens<Config, T, Context>> run(*this, tokens, semantics, actions);
     return run.finish();
   }
 
@@ -119,7 +143,7 @@ struct dvla_rl {
   }
 
  private:
-  template <class Context>
+  template <class Context, class Input>
   class detail_episode;
 };
 

@@ -8,10 +8,10 @@
 namespace dvla::inline DVLA_ABI {
 
 template <visformer_config Config, class T>
-template <class Context>
+template <class Context, class Input>
 class dvla_rl<Config, T>::detail_episode {
  public:
-  detail_episode(dvla_rl const& model, episode_images<Config, T, Context> const& images, episode_semantics<T, Context> const& semantics,
+  detail_episode(dvla_rl const& model, Input const& images, episode_semantics<T, Context> const& semantics,
                  std::array<double, 2> const* actions)
       : model_(model),
         options_(model.options),
@@ -32,8 +32,12 @@ class dvla_rl<Config, T>::detail_episode {
     auto const supervised = cross_entropy(logits, query_labels_, 0);
     episode_output<feature_width, T, Context> out{logits, class_prototypes, support, supervised};
     out.accuracy = dvla::accuracy(logits, query_labels_);
-    out.loss_supervised = number_of(supervised);
-    settle(out);
+    report_gate<0>(out);
+    report_gate<1>(out);
+    if constexpr (Context::records) {
+      out.loss_supervised = number_of(supervised);
+      settle(out);
+    }
     return out;
   }
 
@@ -71,13 +75,18 @@ class dvla_rl<Config, T>::detail_episode {
   template <class Images, class Layer>
   [[nodiscard]] auto encode(Images const& images, Layer const& layer) const {
     auto const& net = model_.backbone;
-    auto x = net.embed2(net.first_stage(images));
-    for (std::size_t i = 0; i + 1 < net.stage2.size(); ++i) x = net.stage2[i](x);
+    auto x = entered(images);
     x = layer(std::integral_constant<std::size_t, 0>{}, x, net.stage2.back());
     auto y = net.embed3(x);
     y = layer(std::integral_constant<std::size_t, 1>{}, y, net.stage3.front());
     for (std::size_t i = 1; i < net.stage3.size(); ++i) y = net.stage3[i](y);
     return net.pool(y);
+  }
+
+  template <class X>
+  [[nodiscard]] auto entered(X const& x) const {
+    if constexpr (X::rank == 4) return model_.enter(x);
+    else return x;
   }
 
   template <std::size_t Layer>
@@ -181,6 +190,12 @@ class dvla_rl<Config, T>::detail_episode {
     return dvla::accuracy(cosine_logits(stop_gradient(query), dvla::prototypes(stop_gradient(support), images_.way), 1), query_labels_);
   }
 
+  template <std::size_t Layer, class Output>
+  void report_gate(Output& out) {
+    out.gates[Layer].p = mean_of(*trace<Layer>().p);
+    out.gates[Layer].action = mean_of(*trace<Layer>().actions);
+  }
+
   /// Rewards, the policy's loss and the calibration of U.
   template <class Output>
   void settle(Output& out) {
@@ -199,8 +214,6 @@ class dvla_rl<Config, T>::detail_episode {
     report.similarity = mean_at(logits, support_labels_) * options_.temperature_align;
     report.accuracy = pooled_accuracy(*t.support_out, *t.query_out);
     report.reward = options_.lambda_similarity * report.similarity + options_.lambda_improvement * (report.accuracy - accuracy_before);
-    report.p = mean_of(*t.p);
-    report.action = mean_of(*t.actions);
     out.loss_align += number_of(align) / 2;
     out.loss = evaluate(out.loss + 0.5 * align);
     if (options_.gate != gate_kind::policy) return;
@@ -231,7 +244,7 @@ class dvla_rl<Config, T>::detail_episode {
 
   dvla_rl const& model_;
   dvla_rl_options const& options_;
-  episode_images<Config, T, Context> const& images_;
+  Input const& images_;
   episode_semantics<T, Context> const& semantics_;
   std::array<double, 2> const* given_;
   Context& context_;
