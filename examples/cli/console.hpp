@@ -36,8 +36,10 @@ class progress_line {
     std::string left;
     if (fraction > first_ && fraction < 1) left = ", " + duration(seconds(begin_) / (fraction - first_) * (1 - fraction)) + " left";
     std::snprintf(head, sizeof head, "%5.1f %%  ", 100 * fraction);
-    if (terminal_) std::fprintf(stderr, "\r\033[K%s%s%s", head, text.c_str(), left.c_str());
-    else std::fprintf(stderr, "%s%s%s\n", head, text.c_str(), left.c_str());
+    if (terminal_)
+      std::fprintf(stderr, "\r\033[K%s%s%s", head, text.c_str(), left.c_str());
+    else
+      std::fprintf(stderr, "%s%s%s\n", head, text.c_str(), left.c_str());
     std::fflush(stderr);
     open_ = terminal_;
   }
@@ -57,13 +59,18 @@ class progress_line {
  private:
   using clock = std::chrono::steady_clock;
 
-  [[nodiscard]] static double seconds(clock::time_point since) { return std::chrono::duration<double>(clock::now() - since).count(); }
+  [[nodiscard]] static double seconds(clock::time_point since) {
+    return std::chrono::duration<double>(clock::now() - since).count();
+  }
 
   [[nodiscard]] static std::string duration(double s) {
     char text[32];
-    if (s < 90) std::snprintf(text, sizeof text, "%.0f s", s);
-    else if (s < 5400) std::snprintf(text, sizeof text, "%.0f min", s / 60);
-    else std::snprintf(text, sizeof text, "%.1f h", s / 3600);
+    if (s < 90)
+      std::snprintf(text, sizeof text, "%.0f s", s);
+    else if (s < 5400)
+      std::snprintf(text, sizeof text, "%.0f min", s / 60);
+    else
+      std::snprintf(text, sizeof text, "%.1f h", s / 3600);
     return text;
   }
 

@@ -12,7 +12,8 @@ struct evaluation_data {
   std::unique_ptr<dvla::image_source> images;
   std::optional<dvla::class_vectors> vectors;
 
-  evaluation_data(evaluate_options const& o, learner_choice const& choice, dvla::tensor_archive const& archive, dvla::executor* pool) {
+  evaluation_data(evaluate_options const& o, learner_choice const& choice, dvla::tensor_archive const& archive,
+                  dvla::executor* pool) {
     if (choice.method != "prototypical") {
       auto const bank = dvla::read_bank(choice.semantics, choice.phrases);
       vectors = dvla::vectors_of(bank, dvla::open_split(o.data.root, o.split).classes);
@@ -48,13 +49,14 @@ inline void write_report(evaluate_options const& o, json const& configuration, d
 
 /// Evaluates a laid-out model on the episodes and reports.
 template <class Model>
-void evaluate(evaluate_options const& o, json const& configuration, Model const& model, evaluation_data const& data, dvla::executor* pool) {
+void evaluate(evaluate_options const& o, json const& configuration, Model const& model, evaluation_data const& data,
+              dvla::executor* pool) {
   auto const how = dvla::evaluation_preprocessing(configuration.at("preprocess").get<std::string>(), dvla::image_side<Model>);
   dvla::folder_images const images{data.images.get(), how, {}, 0, pool};
   auto const episodes = dvla::fixed_episodes(images.images_per_class(), {o.way, o.shot, o.query}, o.episodes, o.seed);
   progress_line line;
-  auto const result =
-      dvla::evaluate_episodes(model, images, data.vectors ? &*data.vectors : nullptr, episodes, pool, [&](dvla::evaluation const& so_far) {
+  auto const result = dvla::evaluate_episodes(
+      model, images, data.vectors ? &*data.vectors : nullptr, episodes, pool, [&](dvla::evaluation const& so_far) {
         double const fraction = static_cast<double>(so_far.accuracies.size()) / static_cast<double>(episodes.size());
         if (!line.due(fraction)) return;
         auto const [mean, half] = so_far.accuracy();

@@ -31,7 +31,8 @@ void describe_checkpoint(std::string const& file) {
     std::printf("  training state: step %llu, %.0f s, seed %llu", static_cast<unsigned long long>(state.step), state.seconds,
                 static_cast<unsigned long long>(state.seed));
     if (state.best_accuracy >= 0)
-      std::printf(", best validation %.2f %% at step %llu", 100 * state.best_accuracy, static_cast<unsigned long long>(state.best_step));
+      std::printf(", best validation %.2f %% at step %llu", 100 * state.best_accuracy,
+                  static_cast<unsigned long long>(state.best_step));
     std::printf("\n");
   }
   auto const configuration = configuration_of(archive);
@@ -53,6 +54,7 @@ void convert(convert_options const& o) {
   auto const whole = dvla::open_tensors(o.from);
   auto const model = whole.state_dict();
   dvla::safetensors_writer writer;
+  std::string changes;
   std::size_t kept = 0, renamed = 0;
   for (auto const& t : whole.tensors()) {
     // state_dict() shares the bytes, so that a tensor is known by them whatever its name has become.
@@ -60,20 +62,19 @@ void convert(convert_options const& o) {
     for (auto const& m : model.tensors())
       if (m.bytes.data() == t.bytes.data() && t.name.ends_with(m.name)) same = &m;
     bool const wanted = same != nullptr && same->name.compare(0, o.strip.size(), o.strip) == 0;
-    if (!wanted) {
-      std::printf("left out %s\n", t.name.c_str());
-      continue;
-    }
-    std::string const name = same->name.substr(o.strip.size());
-    writer.add(name, t.type, t.shape, t.bytes);
-    ++kept;
-    if (name == t.name) continue;
-    ++renamed;
-    std::printf("%s -> %s\n", t.name.c_str(), name.c_str());
+    std::string const name = wanted ? same->name.substr(o.strip.size()) : "";
+    if (wanted) writer.add(name, t.type, t.shape, t.bytes);
+    if (!wanted)
+      changes += dvla::concat("left out ", t.name, "\n");
+    else if (name != t.name)
+      changes += dvla::concat(t.name, " -> ", name, "\n");
+    kept += wanted;
+    renamed += wanted && name != t.name;
   }
-  dvla::expect(kept > 0, o.from, " has no tensor whose name begins with '", o.strip, "'; look at its names with dvla info");
+  dvla::expect(kept > 0, o.from, " has no tensor whose name begins with '", o.strip, "'; give another --strip");
   for (auto const& [key, text] : model.metadata()) writer.metadata(key, text);
   writer.write(o.to);
+  std::fputs(changes.c_str(), stdout);
   std::printf("%s: %zu tensors, %zu renamed, %zu left out\n", o.to.c_str(), kept, renamed, whole.tensors().size() - kept);
 }
 

@@ -10,7 +10,8 @@ namespace cli {
 
 /// The word for a choice, or the error that names the choices.
 template <class Choice>
-[[nodiscard]] Choice choose(char const* option, std::string const& word, std::initializer_list<std::pair<char const*, Choice>> choices) {
+[[nodiscard]] Choice choose(char const* option, std::string const& word,
+                            std::initializer_list<std::pair<char const*, Choice>> choices) {
   std::string known;
   for (auto const& [name, value] : choices) {
     if (word == name) return value;
@@ -39,18 +40,21 @@ struct learner_choice {
   if (!gate) return out;
   out.options.gate = *gate;
   out.options.fixed_gate = settle(configuration, "gate", given.gate, 0.5);
-  dvla::expect(out.options.fixed_gate >= 0 && out.options.fixed_gate <= 1, "--gate ", out.options.fixed_gate, "; give a number from 0 to 1");
-  out.options.scope = choose<dvla::gate_scope>("--gate-scope", settle(configuration, "gate_scope", given.gate_scope, std::string("episode")),
-                                               {{"episode", dvla::gate_scope::episode}, {"image", dvla::gate_scope::image}});
-  out.options.semantics =
-      choose<dvla::semantics_scope>("--semantics-scope", settle(configuration, "semantics_scope", given.semantics_scope, std::string("episode")),
-                                    {{"episode", dvla::semantics_scope::episode}, {"own-class", dvla::semantics_scope::own_class}});
+  dvla::expect(out.options.fixed_gate >= 0 && out.options.fixed_gate <= 1, "--gate ", out.options.fixed_gate,
+               "; give a number from 0 to 1");
+  out.options.scope =
+      choose<dvla::gate_scope>("--gate-scope", settle(configuration, "gate_scope", given.gate_scope, std::string("episode")),
+                               {{"episode", dvla::gate_scope::episode}, {"image", dvla::gate_scope::image}});
+  out.options.semantics = choose<dvla::semantics_scope>(
+      "--semantics-scope", settle(configuration, "semantics_scope", given.semantics_scope, std::string("episode")),
+      {{"episode", dvla::semantics_scope::episode}, {"own-class", dvla::semantics_scope::own_class}});
   out.options.pad = choose<dvla::padding>("--padding", settle(configuration, "padding", given.padding, std::string("zero-rows")),
                                           {{"zero-rows", dvla::padding::zero_rows}, {"none", dvla::padding::none}});
   out.semantics = settle(configuration, "semantics", given.semantics, std::string());
   out.phrases = settle(configuration, "phrases", given.phrases, std::size_t{4});
   out.transform = {settle(configuration, "centre", given.centre, true), settle(configuration, "unit", given.unit, true)};
-  dvla::expect(!out.semantics.empty(), "--method ", out.method, " needs the meanings of the classes; give --semantics FILE (.json or .pth)");
+  dvla::expect(!out.semantics.empty(), "--method ", out.method,
+               " needs the meanings of the classes; give --semantics FILE (.json or .pth)");
   return out;
 }
 
@@ -61,12 +65,15 @@ struct learner_choice {
   return {parsed.at("local").get<std::vector<float>>(), parsed.at("global").get<std::vector<float>>()};
 }
 
-/// Whether a file holds a whole few-shot learner, or a backbone by itself.
-[[nodiscard]] inline bool holds_learner(dvla::tensor_archive const& archive) {
+/// Whether any tensor's name begins so.
+[[nodiscard]] inline bool holds(dvla::tensor_archive const& archive, std::string_view prefix) {
   for (auto const& t : archive.tensors())
-    if (t.name.starts_with("backbone.")) return true;
+    if (t.name.starts_with(prefix)) return true;
   return false;
 }
+
+/// Whether a file holds the modules that bring semantics in, beside the backbone.
+[[nodiscard]] inline bool holds_semantic_modules(dvla::tensor_archive const& archive) { return holds(archive, "gated."); }
 
 /// How many classes the head of a checkpoint tells apart; `fallback` for one without head.
 [[nodiscard]] inline std::size_t head_classes(dvla::tensor_archive const& archive, std::size_t fallback) {
@@ -75,11 +82,14 @@ struct learner_choice {
   return fallback;
 }
 
-/// Loads a learner, or its backbone alone.
-inline void load_learner(dvla::parameters<float>& weights, dvla::tensor_archive const& archive) {
+/// Loads a learner where file and method both have semantic modules, its backbone alone otherwise.
+inline void load_learner(dvla::parameters<float>& weights, dvla::tensor_archive const& archive, learner_choice const& choice) {
   dvla::load_options how;
   how.skip_other_head = true;
-  if (!holds_learner(archive)) how.model_prefix = "backbone.";
+  if (choice.method == "prototypical" || !holds_semantic_modules(archive)) {
+    how.model_prefix = "backbone.";
+    if (holds(archive, "backbone.")) how.archive_prefix = "backbone.";
+  }
   dvla::load_weights(weights, archive, how);
 }
 

@@ -65,7 +65,7 @@ void add_run(CLI::App& app, cli::run_options& o) {
   app.add_option("--seed", o.seed, "of initialisation, order and every random draw")->capture_default_str();
   app.add_option("--threads", o.threads, "0: what the machine offers; results do not depend on it")->capture_default_str();
   app.add_option("--save-every", o.save_every, "steps between checkpoints; 0: about a minute")->capture_default_str();
-  app.add_option("--max-minutes", o.max_minutes, "end after this time; the schedule is compressed to fit")->capture_default_str();
+  app.add_option("--max-minutes", o.max_minutes, "end after this time; a schedule is compressed to fit")->capture_default_str();
   app.add_flag("--resume", o.resume, "continue the run in --out, or begin it if there is none");
 }
 
@@ -78,7 +78,8 @@ void add_learner(CLI::App& app, cli::learner_options& o) {
   app.add_option("--unit", o.unit, "scale vectors to unit length (true)");
   app.add_option("--gate", o.gate, "the gate of fixed-gate, 0: text to 1: image (0.5)");
   app.add_option("--gate-scope", o.gate_scope, "a gate an episode or an image")->check(CLI::IsMember({"episode", "image"}));
-  app.add_option("--semantics-scope", o.semantics_scope, "whose semantics an image sees")->check(CLI::IsMember({"episode", "own-class"}));
+  app.add_option("--semantics-scope", o.semantics_scope, "whose semantics an image sees")
+      ->check(CLI::IsMember({"episode", "own-class"}));
   app.add_option("--padding", o.padding, "of the appended rows")->check(CLI::IsMember({"zero-rows", "none"}));
 }
 
@@ -95,7 +96,8 @@ void add_pretrain(CLI::App& app, cli::pretrain_options& o) {
   add_run(app, o.run);
   app.add_option("--epochs", o.epochs, "times every image is seen (published: 800)")->capture_default_str();
   app.add_option("--batch", o.batch, "images a step (published: 512)")->capture_default_str();
-  app.add_option("--repeats", o.repeats, "times an image occurs in its batch, each augmented anew (published: 2)")->capture_default_str();
+  app.add_option("--repeats", o.repeats, "times an image occurs in its batch, each augmented anew (published: 2)")
+      ->capture_default_str();
   app.add_option("--lr", o.lr, "highest rate of AdamW")->capture_default_str();
   app.add_option("--weight-decay", o.weight_decay, "of AdamW")->capture_default_str();
   app.add_option("--warmup", o.warmup, "epochs of linear warm-up")->capture_default_str();
@@ -110,14 +112,16 @@ void add_pretrain(CLI::App& app, cli::pretrain_options& o) {
   app.add_option("--smallest-area", o.smallest_area, "of a resized crop (published: 0.08)")->capture_default_str();
   app.add_option("--erasing", o.erasing, "probability of random erasing (published: 0.25)")->capture_default_str();
   app.add_option("--clip", o.clip, "largest gradient norm; 0: no clipping")->capture_default_str();
-  app.add_option("--average", o.average, "decay of a moving average of the weights, which becomes the model; 0: none")->capture_default_str();
+  app.add_option("--average", o.average, "decay of a moving average of the weights, which becomes the model; 0: none")
+      ->capture_default_str();
   app.add_option("--validate-every", o.validate_every, "epochs between accuracies on val; 0: never")->capture_default_str();
 }
 
 void add_meta(CLI::App& app, cli::meta_options& o) {
   add_data(app, o.data);
   app.add_option("--checkpoint", o.checkpoint, "the backbone to begin with; without it, random weights")->check(CLI::ExistingFile);
-  app.add_option("--model", o.model, "the backbone's configuration; known from a checkpoint of this tool")->check(CLI::IsMember(cli::model_names()));
+  app.add_option("--model", o.model, "the backbone's configuration; known from a checkpoint of this tool")
+      ->check(CLI::IsMember(cli::model_names()));
   add_run(app, o.run);
   add_learner(app, o.learner);
   add_episode(app, o);
@@ -137,7 +141,8 @@ void add_meta(CLI::App& app, cli::meta_options& o) {
 void add_evaluate(CLI::App& app, cli::evaluate_options& o) {
   add_data(app, o.data);
   app.add_option("--checkpoint", o.checkpoint, "the model")->required()->check(CLI::ExistingFile);
-  app.add_option("--model", o.model, "its configuration; known from a checkpoint of this tool")->check(CLI::IsMember(cli::model_names()));
+  app.add_option("--model", o.model, "its configuration; known from a checkpoint of this tool")
+      ->check(CLI::IsMember(cli::model_names()));
   add_learner(app, o.learner);
   add_episode(app, o);
   app.add_option("--episodes", o.episodes, "how many")->capture_default_str();
@@ -149,14 +154,16 @@ void add_evaluate(CLI::App& app, cli::evaluate_options& o) {
 
 void add_info(CLI::App& app, cli::info_options& o) {
   app.add_option("--checkpoint", o.checkpoint, "a .pth or .safetensors file")->check(CLI::ExistingFile);
-  app.add_option("--model", o.model, "the model to tell of; without it and a checkpoint, all")->check(CLI::IsMember(cli::model_names()));
+  app.add_option("--model", o.model, "the model to tell of; without it and a checkpoint, all")
+      ->check(CLI::IsMember(cli::model_names()));
   app.add_option("--threads", o.threads, "0: what the machine offers")->capture_default_str();
 }
 
 void add_convert(CLI::App& app, cli::convert_options& o) {
   app.add_option("from", o.from, "a .pth or .safetensors file")->required()->check(CLI::ExistingFile);
   app.add_option("to", o.to, "the safetensors file to write")->required();
-  app.add_option("--strip", o.strip, "keep only names that begin with this, without it; \"backbone.\" takes a backbone out of a learner");
+  app.add_option("--strip", o.strip,
+                 "keep only names that begin with this, without it; \"backbone.\" takes a backbone out of a learner");
 }
 
 /// The model that was asked for, or that the checkpoint says it is.

@@ -21,10 +21,22 @@ namespace cli {
 }
 
 inline void add_configuration(json& c, meta_options const& o) {
-  c.update({{"command", "meta-train"}, {"checkpoint", o.checkpoint}, {"augment", o.augment}, {"epochs", o.epochs},
-            {"episodes_per_epoch", o.episodes_per_epoch}, {"lr", o.lr}, {"backbone_lr", o.backbone_lr}, {"weight_decay", o.weight_decay},
-            {"drop_path", o.drop_path}, {"clip", o.clip}, {"way", o.way}, {"shot", o.shot}, {"query", o.query},
-            {"validation_episodes", o.validation_episodes}, {"seed", o.run.seed}, {"max_minutes", o.run.max_minutes}});
+  c.update({{"command", "meta-train"},
+            {"checkpoint", o.checkpoint},
+            {"augment", o.augment},
+            {"epochs", o.epochs},
+            {"episodes_per_epoch", o.episodes_per_epoch},
+            {"lr", o.lr},
+            {"backbone_lr", o.backbone_lr},
+            {"weight_decay", o.weight_decay},
+            {"drop_path", o.drop_path},
+            {"clip", o.clip},
+            {"way", o.way},
+            {"shot", o.shot},
+            {"query", o.query},
+            {"validation_episodes", o.validation_episodes},
+            {"seed", o.run.seed},
+            {"max_minutes", o.run.max_minutes}});
 }
 
 [[nodiscard]] inline std::string line_of(auto const& report) {
@@ -55,8 +67,8 @@ struct meta_data {
 
 /// Trains a laid-out and loaded model until the end of the run.
 template <class Model>
-void meta_train(meta_options const& o, learner_choice const& choice, json const& configuration, run_folder const& folder, Model& model,
-                dvla::parameters<float>& weights, meta_data const& data, dvla::executor* pool) {
+void meta_train(meta_options const& o, learner_choice const& choice, json const& configuration, run_folder const& folder,
+                Model& model, dvla::parameters<float>& weights, meta_data const& data, dvla::executor* pool) {
   constexpr std::size_t side = dvla::image_side<Model>;
   auto const how = dvla::evaluation_preprocessing(configuration.at("preprocess").get<std::string>(), side);
   dvla::folder_images const base{data.base.get(), how, dvla::training_augmentation(o.augment), o.run.seed, pool};
@@ -72,9 +84,9 @@ void meta_train(meta_options const& o, learner_choice const& choice, json const&
   if (choice.method != "prototypical") texts.emplace_back("dvla.centre", to_json(data.centre).dump());
 
   progress_line line;
-  line.note(format("%s: %zu parameters, %llu episodes %zu-way %zu-shot, %zu an epoch; from episode %llu", choice.method.c_str(), weights.count(),
-                   static_cast<unsigned long long>(trainer.total_steps()), o.way, o.shot, trainer.episodes_per_epoch(),
-                   static_cast<unsigned long long>(trainer.state().step)));
+  line.note(format("%s: %zu parameters, %llu episodes %zu-way %zu-shot, %zu an epoch; from episode %llu", choice.method.c_str(),
+                   weights.count(), static_cast<unsigned long long>(trainer.total_steps()), o.way, o.shot,
+                   trainer.episodes_per_epoch(), static_cast<unsigned long long>(trainer.state().step)));
   auto const save = [&] { dvla::save_training(folder.last(), weights, trainer.optimizer(), trainer.state(), texts); };
   save_clock saves(o.run.save_every);
   while (!trainer.done()) {
@@ -86,8 +98,8 @@ void meta_train(meta_options const& o, learner_choice const& choice, json const&
       bool const best = trainer.validate(val, vectors(data.val_vectors), result);
       auto const [mean, half] = result.accuracy();
       if (best) dvla::save_model(folder.file("best.safetensors"), weights, trainer.state().step, texts);
-      line.note(format("epoch %.0f: %s  validation %.2f +- %.2f %%%s", std::ceil(report.epoch), line_of(report).c_str(), 100 * mean, 100 * half,
-                       best ? "  (best)" : ""));
+      line.note(format("epoch %.0f: %s  validation %.2f +- %.2f %%%s", std::ceil(report.epoch), line_of(report).c_str(), 100 * mean,
+                       100 * half, best ? "  (best)" : ""));
     }
     if (epoch_end || saves.due(report.step)) save();
     if (stop_requested) {

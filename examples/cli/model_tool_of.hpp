@@ -35,7 +35,7 @@ class model_tool_of final : public model_tool {
     std::size_t const width = data.base_vectors ? data.base_vectors->width : 0;
     with_model(choice, head, width, o.run.seed, [&](auto& model, auto& weights) {
       set_drop_path(model, o.drop_path);
-      if (start && !folder.continues()) load_learner(weights, *start);
+      if (start && !folder.continues()) load_learner(weights, *start, choice);
       cli::meta_train(o, choice, configuration, folder, model, weights, data, &pool);
     });
   }
@@ -47,11 +47,11 @@ class model_tool_of final : public model_tool {
     configuration["model"] = name_;
     (void)settle(configuration, "preprocess", o.data.preprocess, std::string("imagenet"));
     auto const choice = settle_learner(configuration, o.learner, "prototypical");
-    dvla::expect(choice.method == "prototypical" || holds_learner(archive), o.checkpoint, " is a backbone without ", choice.method,
-                 "'s modules; meta-train it first, or evaluate it with --method prototypical");
+    dvla::expect(choice.method == "prototypical" || holds_semantic_modules(archive), o.checkpoint, " is a backbone without ",
+                 choice.method, "'s modules; meta-train it first, or evaluate it with --method prototypical");
     evaluation_data const data(o, choice, archive, &pool);
     with_model(choice, head_classes(archive, 1), data.vectors ? data.vectors->width : 0, 0, [&](auto& model, auto& weights) {
-      load_learner(weights, archive);
+      load_learner(weights, archive, choice);
       cli::evaluate(o, configuration, model, data, &pool);
     });
   }
@@ -60,8 +60,8 @@ class model_tool_of final : public model_tool {
     Backbone net(classes);
     dvla::parameters const weights(net);
     constexpr std::size_t side = Backbone::config.image;
-    std::string text = dvla::concat(name_, ": images ", side, "x", side, ", features ", std::size_t{Backbone::feature_width}, ", ", weights.count(),
-                                    " parameters with a head of ", classes, " classes\n");
+    std::string text = dvla::concat(name_, ": images ", side, "x", side, ", features ", std::size_t{Backbone::feature_width}, ", ",
+                                    weights.count(), " parameters with a head of ", classes, " classes\n");
     if constexpr (!std::is_same_v<Semantic, no_semantic_model>) {
       Semantic learner(classes);
       dvla::parameters const all(learner);

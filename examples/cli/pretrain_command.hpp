@@ -11,11 +11,28 @@
 namespace cli {
 
 [[nodiscard]] inline json pretrain_configuration(pretrain_options const& o, std::size_t classes, std::string const& preprocess) {
-  return {{"command", "pretrain"}, {"model", o.model}, {"classes", classes}, {"preprocess", preprocess}, {"augment", o.augment},
-          {"smallest_area", o.smallest_area}, {"erasing", o.erasing}, {"epochs", o.epochs}, {"warmup", o.warmup}, {"lr", o.lr},
-          {"weight_decay", o.weight_decay}, {"k_decay", o.k_decay}, {"label_smoothing", o.label_smoothing}, {"mixup", o.mixup},
-          {"cutmix", o.cutmix}, {"drop_path", o.drop_path}, {"clip", o.clip}, {"average", o.average}, {"batch", o.batch},
-          {"repeats", o.repeats}, {"seed", o.run.seed}, {"max_minutes", o.run.max_minutes}};
+  return {{"command", "pretrain"},
+          {"model", o.model},
+          {"classes", classes},
+          {"preprocess", preprocess},
+          {"augment", o.augment},
+          {"smallest_area", o.smallest_area},
+          {"erasing", o.erasing},
+          {"epochs", o.epochs},
+          {"warmup", o.warmup},
+          {"lr", o.lr},
+          {"weight_decay", o.weight_decay},
+          {"k_decay", o.k_decay},
+          {"label_smoothing", o.label_smoothing},
+          {"mixup", o.mixup},
+          {"cutmix", o.cutmix},
+          {"drop_path", o.drop_path},
+          {"clip", o.clip},
+          {"average", o.average},
+          {"batch", o.batch},
+          {"repeats", o.repeats},
+          {"seed", o.run.seed},
+          {"max_minutes", o.run.max_minutes}};
 }
 
 [[nodiscard]] inline dvla::pretrain_settings settings_of(pretrain_options const& o) {
@@ -86,20 +103,26 @@ void pretrain(pretrain_options const& o) {
     first = dvla::read_training_state(*before).step;
   }
   std::size_t const workers = pool.threads() == 1 ? 0 : std::max<std::size_t>(1, pool.threads() / 4);
-  dvla::batch_loader loader(*base, dvla::epoch_order({base->size(), o.batch, o.repeats, true, o.run.seed}), how, augmentation_of(o, how),
-                            o.run.seed, {workers, workers + 1, first});
+  dvla::batch_loader loader(*base, dvla::epoch_order({base->size(), o.batch, o.repeats, true, o.run.seed}), how,
+                            augmentation_of(o, how), o.run.seed, {workers, workers + 1, first});
   dvla::pretrainer trainer(net, weights, loader, classes, settings_of(o), &pool);
   if (before) trainer.state() = dvla::load_training(*before, weights, trainer.optimizer(), trainer.average());
   before.reset();
 
   progress_line line;
   dvla::checkpoint_texts const texts{{"dvla.configuration", configuration.dump()}};
-  auto const save = [&] { dvla::save_training(folder.last(), weights, trainer.optimizer(), trainer.state(), texts, trainer.average()); };
-  line.note(format("%s: %zu parameters, %zu classes, %zu images, %llu steps of %zu; from step %llu", o.model.c_str(), weights.count(), classes,
-                   base->size(), static_cast<unsigned long long>(trainer.total_steps()), o.batch, static_cast<unsigned long long>(first)));
+  auto const save = [&] {
+    dvla::save_training(folder.last(), weights, trainer.optimizer(), trainer.state(), texts, trainer.average());
+  };
+  line.note(format("%s: %zu parameters, %zu classes, %zu images, %llu steps of %zu; from step %llu", o.model.c_str(),
+                   weights.count(), classes, base->size(), static_cast<unsigned long long>(trainer.total_steps()), o.batch,
+                   static_cast<unsigned long long>(first)));
   save_clock saves(o.run.save_every);
-  double next_validation = o.validate_every > 0 ? (std::floor(static_cast<double>(first) / static_cast<double>(loader.steps_per_epoch()) /
-                                                               o.validate_every) + 1) * o.validate_every : 0;
+  double next_validation =
+      o.validate_every > 0
+          ? (std::floor(static_cast<double>(first) / static_cast<double>(loader.steps_per_epoch()) / o.validate_every) + 1) *
+                o.validate_every
+          : 0;
   double mean_loss = 0, seconds_at_start = trainer.state().seconds;
   std::uint64_t counted = 0;
   while (!trainer.done()) {

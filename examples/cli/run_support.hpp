@@ -18,7 +18,8 @@ namespace cli {
 using nlohmann::json;
 
 /// A split of the data set; decoded once where memory is wanted.
-[[nodiscard]] inline std::unique_ptr<dvla::image_source> open_images(data_options const& data, std::string const& split, dvla::executor* pool) {
+[[nodiscard]] inline std::unique_ptr<dvla::image_source> open_images(data_options const& data, std::string const& split,
+                                                                     dvla::executor* pool) {
   return std::make_unique<dvla::image_source>(
       dvla::open_split(data.root, split), data.in_memory ? dvla::image_storage::in_memory : dvla::image_storage::on_demand, pool);
 }
@@ -38,8 +39,10 @@ using nlohmann::json;
 template <class T>
 T settle(json& configuration, char const* key, std::optional<T> const& given, T fallback) {
   T value = fallback;
-  if (given) value = *given;
-  else if (configuration.contains(key)) value = configuration.at(key).get<T>();
+  if (given)
+    value = *given;
+  else if (configuration.contains(key))
+    value = configuration.at(key).get<T>();
   configuration[key] = value;
   return value;
 }
@@ -60,7 +63,8 @@ class run_folder {
     std::filesystem::create_directories(path_, failed);
     dvla::expect(!failed && std::filesystem::is_directory(path_), "--out ", run.out, ": the folder cannot be made");
     bool const begun = std::filesystem::exists(last());
-    dvla::expect(!begun || run.resume, "--out ", run.out, " holds a run already; add --resume to continue it, or give another folder");
+    dvla::expect(!begun || run.resume, "--out ", run.out,
+                 " holds a run already; add --resume to continue it, or give another folder");
     continues_ = begun;
   }
 

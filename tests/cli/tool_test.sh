@@ -57,6 +57,9 @@ grep -q '"accuracy"' one.json && grep -q '"images_per_second"' one.json || stop 
 $dvla evaluate $base --checkpoint straight/model.safetensors --shot 5 --query 5 --episodes 20 2>/dev/null | grep -q 'prototypical, 20 episodes' ||
   stop "a backbone cannot be evaluated"
 
+$dvla evaluate $base --checkpoint meta_straight/best.safetensors --method prototypical --query 5 --episodes 20 2>/dev/null |
+  grep -q 'prototypical, 20 episodes' || stop "the backbone of a learner cannot be evaluated by itself"
+
 $dvla convert meta_straight/best.safetensors backbone.safetensors --strip backbone. | grep -q 'backbone.norm.bn.weight -> norm.bn.weight' ||
   stop "convert does not tell what it renamed"
 $dvla info --checkpoint backbone.safetensors | grep -q 'learned elements' || stop "info tells nothing"

@@ -13,8 +13,15 @@
 
 namespace tiny {
 
-inline constexpr dvla::visformer_config config{
-    .image = 16, .stem_channels = 8, .stem_kernel = 3, .stem_stride = 1, .patch = {2, 2, 2}, .dim = 16, .depth = {1, 1, 1}, .heads = 2, .groups = 2};
+inline constexpr dvla::visformer_config config{.image = 16,
+                                               .stem_channels = 8,
+                                               .stem_kernel = 3,
+                                               .stem_stride = 1,
+                                               .patch = {2, 2, 2},
+                                               .dim = 16,
+                                               .depth = {1, 1, 1},
+                                               .heads = 2,
+                                               .groups = 2};
 inline constexpr std::size_t side = config.image, pixels = side * side * 3, classes = 6, per_class = 12;
 
 /// Image i of the data set, noise and shift drawn from (i, step).

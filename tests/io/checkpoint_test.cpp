@@ -9,8 +9,15 @@ using namespace dvla;
 
 namespace {
 
-constexpr visformer_config tiny{
-    .image = 16, .stem_channels = 8, .stem_kernel = 3, .stem_stride = 1, .patch = {2, 2, 2}, .dim = 16, .depth = {1, 1, 1}, .heads = 2, .groups = 2};
+constexpr visformer_config tiny{.image = 16,
+                                .stem_channels = 8,
+                                .stem_kernel = 3,
+                                .stem_stride = 1,
+                                .patch = {2, 2, 2},
+                                .dim = 16,
+                                .depth = {1, 1, 1},
+                                .heads = 2,
+                                .groups = 2};
 using network = visformer<tiny>;
 
 struct folder {
@@ -76,7 +83,8 @@ TEST_CASE("missing, foreign and misshapen tensors are named in one sentence, and
   auto const archive = open_tensors(dir.path / "m.safetensors");
   laid_out target(2), untouched(2);
   CHECK_THROWS_WITH_AS(load_weights(target.weights, archive), doctest::Contains("1 tensor is missing: 'norm.bn.bias'"), error);
-  CHECK_THROWS_WITH_AS(load_weights(target.weights, archive), doctest::Contains("1 tensor is not part of the model: 'surplus'"), error);
+  CHECK_THROWS_WITH_AS(load_weights(target.weights, archive), doctest::Contains("1 tensor is not part of the model: 'surplus'"),
+                       error);
   CHECK_THROWS_WITH_AS(load_weights(target.weights, archive),
                        doctest::Contains("'stem.0.weight' (216) in the file, (8, 3, 3, 3) in the model"), error);
   CHECK(equal(target, untouched));
@@ -95,7 +103,8 @@ TEST_CASE("a head of another number of classes is left alone when that is asked 
   save_model(dir.path / "m.safetensors", source.weights, 0, {});
   auto const archive = open_tensors(dir.path / "m.safetensors");
   laid_out target(2, 5);
-  CHECK_THROWS_WITH_AS(load_weights(target.weights, archive), doctest::Contains("'head.weight' (7, 32) in the file, (5, 32) in the model"), error);
+  CHECK_THROWS_WITH_AS(load_weights(target.weights, archive),
+                       doctest::Contains("'head.weight' (7, 32) in the file, (5, 32) in the model"), error);
   load_options options;
   options.skip_other_head = true;
   auto const report = load_weights(target.weights, archive, options);
@@ -108,7 +117,8 @@ TEST_CASE("prefixes of model and file are taken off") {
   laid_out const source(1);
   safetensors_writer writer;
   for (auto const& e : source.weights.entries())
-    if (e.name.starts_with("norm.bn.")) writer.add("net." + e.name.substr(8), {e.count}, std::span<float const>(source.weights.data(e), e.count));
+    if (e.name.starts_with("norm.bn."))
+      writer.add("net." + e.name.substr(8), {e.count}, std::span<float const>(source.weights.data(e), e.count));
   writer.write(dir.path / "m.safetensors");
   laid_out target(2);
   load_options options;
@@ -143,5 +153,6 @@ TEST_CASE("a training checkpoint is also a model; a model is no training checkpo
   moments.step();
   optimizer.step();
   CHECK(equal(source, continued));
-  CHECK_THROWS_WITH_AS((void)read_training_state(open_tensors(dir.path / "m.safetensors")), doctest::Contains("no training checkpoint"), error);
+  CHECK_THROWS_WITH_AS((void)read_training_state(open_tensors(dir.path / "m.safetensors")),
+                       doctest::Contains("no training checkpoint"), error);
 }

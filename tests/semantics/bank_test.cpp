@@ -14,7 +14,8 @@ namespace {
 
 struct temporary {
   std::filesystem::path path;
-  explicit temporary(char const* name) : path(std::filesystem::temp_directory_path() / concat("dvla_bank_", ::getpid(), "_", name)) {}
+  explicit temporary(char const* name)
+      : path(std::filesystem::temp_directory_path() / concat("dvla_bank_", ::getpid(), "_", name)) {}
   ~temporary() { std::filesystem::remove(path); }
 };
 
@@ -65,7 +66,8 @@ TEST_CASE("a bank of vectors uses each as phrase and as description; names match
   auto const drawn = select_classes(v, std::vector<std::uint32_t>{1, 0});
   CHECK(drawn.global(0, 2) == 3);
   CHECK(drawn.local(1, 0) == 4);
-  CHECK_THROWS_WITH_AS((void)select_classes(v, std::vector<std::uint32_t>{2}), doctest::Contains("class 2 of an episode has no vectors"), error);
+  CHECK_THROWS_WITH_AS((void)select_classes(v, std::vector<std::uint32_t>{2}),
+                       doctest::Contains("class 2 of an episode has no vectors"), error);
 }
 
 TEST_CASE("all classes without vectors are named in one error") {

@@ -3,4 +3,6 @@
 
 #include "../model_tool_of.hpp"
 
-std::unique_ptr<cli::model_tool> cli::make_conv4_84() { return std::make_unique<model_tool_of<dvla::conv4<dvla::conv4_84>>>("conv4-84"); }
+std::unique_ptr<cli::model_tool> cli::make_conv4_84() {
+  return std::make_unique<model_tool_of<dvla::conv4<dvla::conv4_84>>>("conv4-84");
+}

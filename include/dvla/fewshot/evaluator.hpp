@@ -51,7 +51,8 @@ class image_rows {
     tensor<float, Shape> out(wanted.size());
     auto const fresh = kept() ? std::vector<float>{} : compute(wanted);
     for (std::size_t i = 0; i < wanted.size(); ++i) {
-      auto const place = kept() ? std::lower_bound(used_.begin(), used_.end(), wanted[i]) - used_.begin() : static_cast<std::ptrdiff_t>(i);
+      auto const place =
+          kept() ? std::lower_bound(used_.begin(), used_.end(), wanted[i]) - used_.begin() : static_cast<std::ptrdiff_t>(i);
       std::copy_n((kept() ? kept_ : fresh).data() + place * static_cast<std::ptrdiff_t>(width_), width_, out.data() + i * width_);
     }
     return out;
@@ -91,8 +92,8 @@ class image_rows {
 
 /// Nearest-prototype accuracies where an image's feature does not depend on its episode.
 template <class Model, class Images, class Progress>
-void evaluate_features(Model const& model, Images const& images, std::span<episode const> episodes, executor* pool, Progress const& progress,
-                       evaluation& out) {
+void evaluate_features(Model const& model, Images const& images, std::span<episode const> episodes, executor* pool,
+                       Progress const& progress, evaluation& out) {
   using row = shape<dyn, Model::feature_width>;
   image_rows const features(model, images, episodes, pool, [](Model const& m, auto const& pixels) { return m.features(pixels); });
   inference<> context(cpu{pool});
@@ -106,8 +107,8 @@ void evaluate_features(Model const& model, Images const& images, std::span<episo
 
 /// DVLA-RL's accuracies: the tokens that enter the first gate are an image's own, the rest is the episode's.
 template <class Model, class Images, class Progress>
-void evaluate_gated(Model const& model, Images const& images, class_vectors const& vectors, std::span<episode const> episodes, executor* pool,
-                    Progress const& progress, evaluation& out) {
+void evaluate_gated(Model const& model, Images const& images, class_vectors const& vectors, std::span<episode const> episodes,
+                    executor* pool, Progress const& progress, evaluation& out) {
   using context_type = inference<>;
   using input = episode_tokens<Model::config, typename Model::scalar, context_type>;
   using row = typename input::tokens::shape_type;
@@ -116,8 +117,9 @@ void evaluate_gated(Model const& model, Images const& images, class_vectors cons
   for (auto const& e : episodes) {
     auto const support = tokens.template gather<row>(e.support), query = tokens.template gather<row>(e.query);
     auto const meanings = select_classes(vectors, e.classes);
-    auto const result = model.episode(input{context(support), context(query), e.classes.size()},
-                                      episode_semantics<typename Model::scalar, context_type>{context(meanings.local), context(meanings.global)});
+    auto const result =
+        model.episode(input{context(support), context(query), e.classes.size()},
+                      episode_semantics<typename Model::scalar, context_type>{context(meanings.local), context(meanings.global)});
     out.accuracies.push_back(result.accuracy);
     out.images += e.support.size() + e.query.size();
     progress(out);

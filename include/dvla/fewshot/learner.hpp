@@ -32,12 +32,14 @@ struct episode_batch {
 
 /// Loads an episode. `images` is anything with load(indices, step, floats); vectors is null for a model without semantics.
 template <std::size_t Side, class Images>
-[[nodiscard]] episode_batch<Side> load_episode(Images const& images, episode const& drawn, class_vectors const* vectors, std::uint64_t step) {
+[[nodiscard]] episode_batch<Side> load_episode(Images const& images, episode const& drawn, class_vectors const* vectors,
+                                               std::uint64_t step) {
   std::vector<std::uint32_t> all = drawn.support;
   all.insert(all.end(), drawn.query.begin(), drawn.query.end());
-  episode_batch<Side> out{drawn.classes.size(), drawn.support.size(), drawn.query.size(), typename episode_batch<Side>::images(all.size()),
-                          vectors == nullptr ? episode_vectors{tensor<float, shape<dyn, dyn>>(0, 0), tensor<float, shape<dyn, dyn>>(0, 0)}
-                                             : select_classes(*vectors, drawn.classes)};
+  episode_batch<Side> out{
+      drawn.classes.size(), drawn.support.size(), drawn.query.size(), typename episode_batch<Side>::images(all.size()),
+      vectors == nullptr ? episode_vectors{tensor<float, shape<dyn, dyn>>(0, 0), tensor<float, shape<dyn, dyn>>(0, 0)}
+                         : select_classes(*vectors, drawn.classes)};
   images.load(all, step, std::span<float>(out.pixels.data(), out.pixels.size()));
   return out;
 }

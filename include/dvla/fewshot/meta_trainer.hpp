@@ -12,8 +12,8 @@ struct meta_settings {
   double epochs = 100;
   std::size_t episodes_per_epoch = 0;  ///< 0 for floor(images / images of an episode)
   double lr = 5e-4, backbone_lr = 1e-6, weight_decay = 1e-4;
-  double clip = 0;                     ///< largest gradient norm; 0 does not clip
-  double max_seconds = 0;              ///< the run stops after this time; 0 for no limit
+  double clip = 0;         ///< largest gradient norm; 0 does not clip
+  double max_seconds = 0;  ///< the run stops after this time; 0 for no limit
   std::size_t validation_episodes = 600;
   std::uint64_t seed = 0;
 };
@@ -41,13 +41,15 @@ class meta_trainer {
         optimizer_(weights, groups(weights, settings)),
         tape_(cpu{pool}),
         pool_(pool) {
-    expect(!uses_semantics<Model> || vectors != nullptr, "meta-tuning: the model needs semantic vectors of the classes; give a bank");
+    expect(!uses_semantics<Model> || vectors != nullptr,
+           "meta-tuning: the model needs semantic vectors of the classes; give a bank");
     expect(settings.epochs > 0, "meta-tuning: epochs is ", settings.epochs, "; give a positive number");
     detail::check_episode(per_class_, settings.shape);
     std::size_t images_in_all = 0;
     for (auto const n : per_class_) images_in_all += n;
     std::size_t const an_episode = settings.shape.way * (settings.shape.shot + settings.shape.query);
-    per_epoch_ = settings.episodes_per_epoch > 0 ? settings.episodes_per_epoch : std::max<std::size_t>(1, images_in_all / an_episode);
+    per_epoch_ =
+        settings.episodes_per_epoch > 0 ? settings.episodes_per_epoch : std::max<std::size_t>(1, images_in_all / an_episode);
     state_.seed = settings.seed;
     tape_.training(true);
   }
@@ -75,7 +77,8 @@ class meta_trainer {
     weights_->zero_gradients();
     auto out = run_episode(*model_, tape_, batch);
     loss_ = static_cast<double>(*out.loss.data_pointer());
-    expect(std::isfinite(loss_), "meta-tuning: the loss is not finite at step ", state_.step, "; lower the rates or clip gradients");
+    expect(std::isfinite(loss_), "meta-tuning: the loss is not finite at step ", state_.step,
+           "; lower the rates or clip gradients");
     tape_.backward(out.loss);
     if (settings_.clip > 0) clip_gradients(*weights_, settings_.clip);
     optimizer_.step();

@@ -110,7 +110,8 @@ class pretrainer {
     auto const loss = cross_entropy((*model_)(tape_(view<float const, images>(pixels_.data(), images(count)))),
                                     view<float const, rows>(targets_.data(), rows(count, classes_)));
     double const value = static_cast<double>(*loss.data_pointer());
-    expect(std::isfinite(value), "pre-training: the loss is not finite at step ", state_.step, "; lower the rate or clip gradients");
+    expect(std::isfinite(value), "pre-training: the loss is not finite at step ", state_.step,
+           "; lower the rate or clip gradients");
     tape_.backward(loss);
     if (settings_.clip > 0) clip_gradients(*weights_, settings_.clip);
     optimizer_.step(rate / settings_.lr);

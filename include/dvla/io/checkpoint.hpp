@@ -12,10 +12,10 @@ namespace dvla::inline DVLA_ABI {
 
 /// Which part of a file goes into which part of a model.
 struct load_options {
-  std::string model_prefix{};     ///< only parameters whose names begin with this; the file's names lack it
-  std::string archive_prefix{};   ///< what the file's names have in front
-  bool skip_other_head = false;   ///< leaves a head of another number of classes, or a missing one, as it is
-  bool strict = true;             ///< throws where the names or shapes of model and file differ
+  std::string model_prefix{};    ///< only parameters whose names begin with this; the file's names lack it
+  std::string archive_prefix{};  ///< what the file's names have in front
+  bool skip_other_head = false;  ///< leaves a head of another number of classes, or a missing one, as it is
+  bool strict = true;            ///< throws where the names or shapes of model and file differ
 };
 
 /// What did not match, by the file's names.
@@ -41,7 +41,9 @@ struct load_report {
   }
 
  private:
-  static std::string_view names_of(std::size_t count, std::string_view one, std::string_view more) { return count == 1 ? one : more; }
+  static std::string_view names_of(std::size_t count, std::string_view one, std::string_view more) {
+    return count == 1 ? one : more;
+  }
 };
 
 namespace detail {
@@ -49,7 +51,8 @@ namespace detail {
 /// Names that files hold beside a model's own: batch counters of BatchNorm, training state, and a temperature that some
 /// published Visformers carry.
 [[nodiscard]] inline bool beside_the_model(std::string_view name) {
-  return name.ends_with("num_batches_tracked") || name.starts_with("optimizer.") || name.starts_with("training.") || name == "log_tau";
+  return name.ends_with("num_batches_tracked") || name.starts_with("optimizer.") || name.starts_with("training.") ||
+         name == "log_tau";
 }
 
 /// Calls f(index in the file, index in memory) for every element of a tensor.
@@ -119,7 +122,8 @@ load_report load_weights(parameters<T>& weights, named_tensors const& archive, l
 /// Adds a model's parameters and statistics under their published names; `steps` is what BatchNorm's counters say.
 /// `values` replaces the weights, for averaged ones in the same flat layout.
 template <class T>
-void add_weights(safetensors_writer& writer, parameters<T> const& weights, std::uint64_t steps, tensor<T, shape<dyn>> const* values = nullptr) {
+void add_weights(safetensors_writer& writer, parameters<T> const& weights, std::uint64_t steps,
+                 tensor<T, shape<dyn>> const* values = nullptr) {
   for (auto const& e : weights.entries()) {
     T const* const memory = values != nullptr && e.kind == role::weight ? values->data() + e.offset : weights.data(e);
     std::vector<T> out(e.count);
@@ -128,7 +132,8 @@ void add_weights(safetensors_writer& writer, parameters<T> const& weights, std::
     constexpr std::string_view last = "running_var";
     if (e.kind == role::statistic && e.name.ends_with(last)) {
       std::int64_t const count = static_cast<std::int64_t>(steps);
-      writer.add(e.name.substr(0, e.name.size() - last.size()) + "num_batches_tracked", {}, std::span<std::int64_t const>(&count, 1));
+      writer.add(e.name.substr(0, e.name.size() - last.size()) + "num_batches_tracked", {},
+                 std::span<std::int64_t const>(&count, 1));
     }
   }
 }
@@ -148,8 +153,8 @@ void save_model(std::filesystem::path const& path, parameters<T> const& weights,
 
 /// Writes everything that an exact continuation needs, complete or not at all; the file is also a model.
 template <class T>
-void save_training(std::filesystem::path const& path, parameters<T> const& weights, adamw<T>& optimizer, training_state const& state,
-                   checkpoint_texts const& texts, tensor<T, shape<dyn>> const* average = nullptr) {
+void save_training(std::filesystem::path const& path, parameters<T> const& weights, adamw<T>& optimizer,
+                   training_state const& state, checkpoint_texts const& texts, tensor<T, shape<dyn>> const* average = nullptr) {
   safetensors_writer writer;
   add_weights(writer, weights, state.step);
   auto const flat = [&](std::string name, tensor<T, shape<dyn>> const& t) {
@@ -197,8 +202,8 @@ template <class T>
   load_weights(weights, archive);
   auto const flat = [&](std::string_view name, tensor<T, shape<dyn>>& t) {
     auto const& stored = archive.find(name);
-    expect(stored.size() == t.size(), archive.source(), ": '", name, "' has ", stored.size(), " elements, the model needs ", t.size(),
-           "; continue with the model and version that wrote it");
+    expect(stored.size() == t.size(), archive.source(), ": '", name, "' has ", stored.size(), " elements, the model needs ",
+           t.size(), "; continue with the model and version that wrote it");
     auto const values = read_as<T>(stored);
     std::copy(values.begin(), values.end(), t.data());
   };

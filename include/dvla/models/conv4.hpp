@@ -44,9 +44,8 @@ struct conv4 {
   models::conv4_block<3, Config.channels, T> block1;
   models::conv4_block<Config.channels, Config.channels, T> block2, block3, block4;
   nn::linear<feature_width, dyn, T> head;
-  static constexpr auto members =
-      fields("encoder.0", &conv4::block1, "encoder.1", &conv4::block2, "encoder.2", &conv4::block3, "encoder.3", &conv4::block4, "head",
-             &conv4::head);
+  static constexpr auto members = fields("encoder.0", &conv4::block1, "encoder.1", &conv4::block2, "encoder.2", &conv4::block3,
+                                         "encoder.3", &conv4::block4, "head", &conv4::head);
 
   /// A model whose head has this many classes.
   explicit conv4(std::size_t classes) : head(classes) {}

@@ -40,16 +40,29 @@ namespace detail {
   return out;
 }
 
+/// The part before the first dot where all names share it: published banks keep their vectors in one dictionary with a name
+/// of its own, {"semantic_feature": {class: vector}}.
+[[nodiscard]] inline std::string shared_prefix(named_tensors const& archive) {
+  if (archive.tensors().empty()) return {};
+  std::string const& first = archive.tensors().front().name;
+  std::string const prefix = first.substr(0, first.find('.') + 1);  // empty without a dot
+  bool const shared = std::all_of(archive.tensors().begin(), archive.tensors().end(),
+                                  [&](stored_tensor const& t) { return t.name.starts_with(prefix); });
+  return shared ? prefix : std::string{};
+}
+
 /// A published bank: one vector a class, which serves as its one phrase and as its description.
 [[nodiscard]] inline semantic_bank read_vector_bank(named_tensors const& archive) {
   semantic_bank bank{archive.source(), {}, {}};
   bank.vectors.phrases = 1;
+  std::string const prefix = shared_prefix(archive);
   for (auto const& t : archive.tensors()) {
     auto const values = read_as<float>(t);
     if (bank.vectors.width == 0) bank.vectors.width = values.size();
-    expect(!values.empty() && values.size() == bank.vectors.width, archive.source(), ": class '", t.name, "' has a vector of ", values.size(),
-           " elements, others have ", bank.vectors.width, "; a bank needs one vector of the same width for every class");
-    bank.names.push_back(t.name);
+    expect(!values.empty() && values.size() == bank.vectors.width, archive.source(), ": class '", t.name, "' has a vector of ",
+           values.size(), " elements, others have ", bank.vectors.width,
+           "; a bank needs one vector of the same width for every class");
+    bank.names.push_back(t.name.substr(prefix.size()));
     bank.vectors.global.insert(bank.vectors.global.end(), values.begin(), values.end());
   }
   expect(!bank.names.empty(), archive.source(), " holds no vectors; give a file of one vector a class");
@@ -106,7 +119,8 @@ template <class Encoder>
   auto const append = [](std::vector<float>& to, std::vector<float> const& row) { to.insert(to.end(), row.begin(), row.end()); };
   for (auto const& c : texts) {
     bank.names.push_back(c.folder);
-    for (std::size_t i = 0; i < phrases; ++i) append(bank.vectors.local, encoder.encode(detail::attribute_text(c.name, c.attributes[i])));
+    for (std::size_t i = 0; i < phrases; ++i)
+      append(bank.vectors.local, encoder.encode(detail::attribute_text(c.name, c.attributes[i])));
     append(bank.vectors.global, encoder.encode(c.description));
   }
   return bank;
@@ -134,7 +148,8 @@ template <class Encoder = hashed_encoder>
   for (auto const& name : bank.names) plain.push_back(detail::plain_name(name));
   for (auto const& name : classes) {
     auto at = static_cast<std::size_t>(std::find(bank.names.begin(), bank.names.end(), name) - bank.names.begin());
-    if (at == bank.names.size()) at = static_cast<std::size_t>(std::find(plain.begin(), plain.end(), detail::plain_name(name)) - plain.begin());
+    if (at == bank.names.size())
+      at = static_cast<std::size_t>(std::find(plain.begin(), plain.end(), detail::plain_name(name)) - plain.begin());
     if (at == bank.names.size()) {
       missing += concat(count++ == 0 ? "" : ", ", "'", name, "'");
       continue;
@@ -158,7 +173,8 @@ struct bank_centre {
     std::vector<double> sum(reference.width);
     for (std::size_t i = 0; i < rows.size(); ++i) sum[i % reference.width] += static_cast<double>(rows[i]);
     std::vector<float> out;
-    for (double const s : sum) out.push_back(static_cast<float>(s / (static_cast<double>(rows.size()) / static_cast<double>(sum.size()))));
+    for (double const s : sum)
+      out.push_back(static_cast<float>(s / (static_cast<double>(rows.size()) / static_cast<double>(sum.size()))));
     return out;
   };
   return {mean(reference.local), mean(reference.global)};
@@ -167,7 +183,8 @@ struct bank_centre {
 /// Subtracts the centre and scales to unit length, as the transform says.
 inline void transform(class_vectors& vectors, bank_transform how, bank_centre const& centre) {
   auto const each = [&](std::vector<float>& rows, std::vector<float> const& mean) {
-    expect(!how.centre || mean.size() == vectors.width, "semantics: a centre of ", mean.size(), " elements for vectors of ", vectors.width);
+    expect(!how.centre || mean.size() == vectors.width, "semantics: a centre of ", mean.size(), " elements for vectors of ",
+           vectors.width);
     for (std::size_t begin = 0; begin < rows.size(); begin += vectors.width) {
       double squares = 0;
       for (std::size_t i = 0; i < vectors.width; ++i) {
