@@ -62,6 +62,7 @@ template <convolution_options Options, class X, class W, class B>
   if (recorded(context, x, w, b)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
       context.record(y.cell(), [&context, g, x, w, b](T const* dy) {
+        static_cast<void>(b);  // clang: a capture that is not used without a bias
         if constexpr (!std::is_same_v<B, no_bias>) {
           if (auto const db = b.add_gradient())
             column_sum(context.device(), g.batch * g.out_height() * g.out_width(), g.out_channels, dy, db.data, db.accumulate);

@@ -60,7 +60,7 @@ struct pointwise {
 };
 
 /// A convolution of images (B, H, W, In) without bias. Kaiming normal, fan-out, gain sqrt 2.
-template <std::size_t In, std::size_t Out, std::size_t Kernel, convolution_options Options = {}, class T = float>
+template <std::size_t In, std::size_t Out, std::size_t Kernel, convolution_options Options = convolution_options{}, class T = float>
 struct conv2d {
   parameter<shape<Out, Kernel, Kernel, In / Options.groups>, T, archive_convolution> weight;
   static constexpr auto members = fields("weight", &conv2d::weight);
@@ -71,7 +71,7 @@ struct conv2d {
 };
 
 /// A convolution with bias (initially 0).
-template <std::size_t In, std::size_t Out, std::size_t Kernel, convolution_options Options = {}, class T = float>
+template <std::size_t In, std::size_t Out, std::size_t Kernel, convolution_options Options = convolution_options{}, class T = float>
 struct conv2d_bias {
   parameter<shape<Out, Kernel, Kernel, In / Options.groups>, T, archive_convolution> weight;
   parameter<shape<Out>, T> bias;
