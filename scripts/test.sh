@@ -14,33 +14,10 @@ case "${1:-}" in
   --help | -h) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 
-packages=(g++ cmake ninja-build ccache pkg-config libxsimd-dev doctest-dev nlohmann-json3-dev libcli11-dev
-          libturbojpeg0-dev libpng-dev zlib1g-dev)
+source scripts/setup.sh
+packages=("${build_packages[@]}")
 if ! command -v clang++ >/dev/null && ! command -v clang++-14 >/dev/null; then packages+=(clang-14); fi
-install_missing() {
-  command -v dpkg-query >/dev/null || return 0  # another distribution: CMake names what is missing
-  local missing=() package
-  for package in "${packages[@]}"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
-  done
-  if ((${#missing[@]} == 0)); then return 0; fi
-  echo "installing: ${missing[*]}"
-  local as_root=()
-  if ((EUID != 0)); then as_root=(sudo); fi
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-}
-
-# As many jobs as there are cores, but 2 GB of memory for each.
-count_jobs() {
-  local cores memory
-  cores=$(nproc)
-  memory=$(awk '/MemAvailable/ { print int($2 / 2000000) }' /proc/meminfo)
-  ((memory < 1)) && memory=1
-  echo $((cores < memory ? cores : memory))
-}
-
-install_missing
+install_missing "${packages[@]}"
 jobs=${JOBS:-$(count_jobs)}
 build=${BUILD_ROOT:-build}/$kind
 options=(-DCMAKE_BUILD_TYPE=Release -DDVLA_WERROR=ON)
