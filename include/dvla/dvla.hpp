@@ -6,6 +6,7 @@
 #include <dvla/autodiff/evaluate.hpp>
 #include <dvla/autodiff/loss.hpp>
 #include <dvla/autodiff/matmul.hpp>
+#include <dvla/autodiff/matmul_epilogue.hpp>
 #include <dvla/autodiff/normalization.hpp>
 #include <dvla/autodiff/rearrange.hpp>
 #include <dvla/autodiff/reduction.hpp>

@@ -53,16 +53,16 @@ struct product_sizes {
   bool share_b;  // one b for the whole batch
 };
 
-/// c = op(a) op(b) over the batch, or added to c.
-template <class T, class Device>
-void multiply(Device const& device, product_sizes s, T const* a, bool trans_a, std::size_t lda, T const* b, bool trans_b, std::size_t ldb,
-              T* c, std::size_t ldc, bool accumulate) {
-  kernels::gemm_problem<T> p{s.m, s.n, s.k, a, lda, trans_a, b, ldb, trans_b, c, ldc};
-  p.beta = accumulate ? T(1) : T(0);
+/// c = op(a) op(b) over the batch.
+template <class T, class Device, class A, class B>
+void multiply(Device const& device, product_sizes s, A const& a, B const& b, T* c, kernels::gemm_epilogue<T> epilogue = {}) {
+  kernels::gemm_problem<T> p{s.m,          s.n, s.k, a.source.data_pointer(), a.ld(), A::flipped, b.source.data_pointer(), b.ld(),
+                             B::flipped, c,   s.n};
   p.batch = s.batch;
   p.batch_stride_a = s.m * s.k;
   p.batch_stride_b = s.share_b ? 0 : s.k * s.n;
   p.batch_stride_c = s.m * s.n;
+  p.epilogue = epilogue;
   gemm(device, p);
 }
 
@@ -101,6 +101,46 @@ void multiply_backward(Device const& device, product_sizes s, A const& a, Da con
   }
 }
 
+/// The sizes and the shape of a product whose operands have been checked against each other.
+template <class FA, class FB>
+struct product_plan {
+  using SA = typename FA::S;
+  using SB = typename FB::S;
+  using result = join_shapes<keep_front<SA, SA::rank - 2>, shape<FA::static_rows, FB::static_columns>>;
+  product_sizes sizes;
+  result extents;
+
+  product_plan(FA const& a, FB const& b) {
+    static_assert(SA::rank >= 2 && SB::rank >= 2, "matmul: both operands need at least two axes");
+    constexpr bool shared = SB::rank == 2;
+    require_fit<may_equal(FA::static_columns, FB::static_rows) && (shared || SA::rank == SB::rank), op::matmul, SA, SB>();
+    static_assert(!(FA::flipped && shared && SA::rank > 2), "matmul: a transposed batch needs a batch on the right as well");
+    expect(a.columns() == b.rows(), "matmul: the inner extents of ", to_string(a.source.shape()), " and ", to_string(b.source.shape()),
+           " are ", a.columns(), " and ", b.rows(), "; they must be equal");
+    if constexpr (!shared) expect(a.batch() == b.batch(), "matmul: the leading extents of ", to_string(a.source.shape()), " and ",
+                                  to_string(b.source.shape()), " differ");
+    // Rows of all batch members are one long matrix when b is shared.
+    sizes = shared ? product_sizes{a.batch() * a.rows(), b.columns(), a.columns(), 1, true}
+                   : product_sizes{a.rows(), b.columns(), a.columns(), a.batch(), false};
+    auto all = result::statics;
+    for (std::size_t i = 0; i + 2 < SA::rank; ++i) all[i] = a.source.shape()[i];
+    all[SA::rank - 2] = a.rows();
+    all[SA::rank - 1] = b.columns();
+    extents = make_shape<result>(all);
+  }
+};
+
+/// Records the backward pass of a product.
+template <class Context, class A, class B, class Y>
+void record_product(Context& context, product_sizes sizes, A const& a, B const& b, Y const& y) {
+  if constexpr (Context::records) {
+    if (recorded(context, a.source, b.source))
+      context.record(y.cell(), [&context, sizes, a, b](typename Y::value_type const* dy) {
+        multiply_backward(context.device(), sizes, a, a.source, b, b.source, dy);
+      });
+  }
+}
+
 }  // namespace detail
 
 /// The matrix product over the last two axes. b is a matrix, shared by all leading extents of a, or has a's leading extents.
@@ -111,38 +151,12 @@ template <class A, class B>
 [[nodiscard]] auto matmul(A const& left, B const& right) {
   auto const a = detail::as_factor(left);
   auto const b = detail::as_factor(right);
-  using FA = std::remove_const_t<decltype(a)>;
-  using FB = std::remove_const_t<decltype(b)>;
-  using SA = typename FA::S;
-  using SB = typename FB::S;
   using T = typename std::remove_cvref_t<decltype(a.source)>::value_type;
-  static_assert(SA::rank >= 2 && SB::rank >= 2, "matmul: both operands need at least two axes");
-  constexpr bool shared = SB::rank == 2;
-  detail::require_fit<detail::may_equal(FA::static_columns, FB::static_rows) && (shared || SA::rank == SB::rank), op::matmul, SA, SB>();
-  static_assert(!(FA::flipped && shared && SA::rank > 2), "matmul: a transposed batch needs a batch on the right as well");
-  expect(a.columns() == b.rows(), "matmul: the inner extents of ", to_string(a.source.shape()), " and ", to_string(b.source.shape()),
-         " are ", a.columns(), " and ", b.rows(), "; they must be equal");
-  if constexpr (!shared) expect(a.batch() == b.batch(), "matmul: the leading extents of ", to_string(a.source.shape()), " and ",
-                                to_string(b.source.shape()), " differ");
-  // Rows of all batch members are one long matrix when b is shared.
-  detail::product_sizes const sizes = shared ? detail::product_sizes{a.batch() * a.rows(), b.columns(), a.columns(), 1, true}
-                                             : detail::product_sizes{a.rows(), b.columns(), a.columns(), a.batch(), false};
+  detail::product_plan const plan(a, b);
   auto& context = detail::context_among(a.source, b.source);
-  using lead = keep_front<SA, SA::rank - 2>;
-  using result = join_shapes<lead, shape<FA::static_rows, FB::static_columns>>;
-  auto extents = result::statics;
-  for (std::size_t i = 0; i + 2 < SA::rank; ++i) extents[i] = a.source.shape()[i];
-  extents[SA::rank - 2] = a.rows();
-  extents[SA::rank - 1] = b.columns();
-  auto y = make_variable<T>(context, detail::make_shape<result>(extents));
-  detail::multiply(context.device(), sizes, a.source.data_pointer(), FA::flipped, a.ld(), b.source.data_pointer(), FB::flipped, b.ld(),
-                   y.data_pointer(), b.columns(), false);
-  if (recorded(context, a.source, b.source)) {
-    if constexpr (std::remove_reference_t<decltype(context)>::records)
-      context.record(y.cell(), [&context, sizes, a, b](T const* dy) {
-        detail::multiply_backward(context.device(), sizes, a, a.source, b, b.source, dy);
-      });
-  }
+  auto y = make_variable<T>(context, plan.extents);
+  detail::multiply(context.device(), plan.sizes, a, b, y.data_pointer());
+  detail::record_product(context, plan.sizes, a, b, y);
   return y;
 }
 
