@@ -44,15 +44,10 @@ struct view : detail::stride_storage<Layout, S::rank> {
       : detail::stride_storage<Layout, rank>{strides_}, data(memory), extents(s) {}
 
   /// A view of const elements from one of mutable elements.
-  operator view<T const, S, Layout, Device>() const
-    requires(!std::is_const_v<T>)
-  {
-    view<T const, S, Layout, Device> out;
-    out.data = data;
-    out.extents = extents;
-    if constexpr (std::is_same_v<Layout, strided>) out.strides = this->strides;
-    return out;
-  }
+  template <class U>
+    requires(std::is_const_v<T> && std::is_same_v<U, value_type>)
+  view(view<U, S, Layout, Device> const& other)  // NOLINT: const is added freely
+      : detail::stride_storage<Layout, rank>(other), data(other.data), extents(other.extents) {}
 
   [[nodiscard]] S const& shape() const { return extents; }
   [[nodiscard]] std::size_t size() const { return extents.size(); }
