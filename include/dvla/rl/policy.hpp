@@ -35,6 +35,21 @@ struct gate_policy {
   }
 };
 
+namespace detail {
+
+/// Rows of log-density, entropy and their derivatives by p at the given actions: (4, R).
+template <class T, class S, class C>
+[[nodiscard]] auto policy_values(variable<T, S, C> const& p, variable<T, S, C> const& actions, policy_options options) {
+  std::size_t const n = p.size();
+  auto const values = make_variable<T>(p.context(), shape<4, dyn>(n));
+  T* const v = values.data_pointer();
+  beta_policy(p.context().device(), n, static_cast<T>(options.kappa), static_cast<T const*>(p.data_pointer()),
+              static_cast<T const*>(actions.data_pointer()), kernels::beta_policy_values<T>{v, v + n, v + 2 * n, v + 3 * n});
+  return values;
+}
+
+}  // namespace detail
+
 /// log pi(a | s) and the policy's entropy, means over the rows of p.
 struct policy_evaluation {
   double log_density = 0, entropy = 0;
@@ -43,15 +58,9 @@ struct policy_evaluation {
 /// Of actions (R, 1) under a policy of means p (R, 1).
 template <class T, class S, class C>
 [[nodiscard]] policy_evaluation evaluate_policy(variable<T, S, C> const& p, variable<T, S, C> const& actions, policy_options options) {
-  auto& context = p.context();
-  std::size_t const n = p.size();
-  auto const values = make_variable<T>(context, shape<4, dyn>(n));
-  T* const v = values.data_pointer();
-  beta_policy(context.device(), n, static_cast<T>(options.kappa), static_cast<T const*>(p.data_pointer()),
-              static_cast<T const*>(actions.data_pointer()), kernels::beta_policy_values<T>{v, v + n, v + 2 * n, v + 3 * n});
-  auto const means = evaluate(mean<1>(values));
+  auto const means = evaluate(mean<1>(detail::policy_values(p, actions, options)));
   T host[4];
-  download(context.device(), 4, static_cast<T const*>(means.data_pointer()), host);
+  download(p.context().device(), 4, static_cast<T const*>(means.data_pointer()), host);
   return {static_cast<double>(host[0]), static_cast<double>(host[1])};
 }
 
@@ -62,15 +71,12 @@ template <class T, class S, class C>
                                                      policy_options options) {
   auto& context = p.context();
   std::size_t const n = p.size();
-  auto const values = make_variable<T>(context, shape<4, dyn>(n));
-  T* const v = values.data_pointer();
-  beta_policy(context.device(), n, static_cast<T>(options.kappa), static_cast<T const*>(p.data_pointer()),
-              static_cast<T const*>(actions.data_pointer()), kernels::beta_policy_values<T>{v, v + n, v + 2 * n, v + 3 * n});
+  auto const values = detail::policy_values(p, actions, options);
   using row = shape<dyn>;
-  auto const part = [&](std::size_t i) { return view<T const, row>(v + i * n, row(n)); };
+  auto const part = [&](std::size_t i) { return view<T const, row>(values.data_pointer() + i * n, row(n)); };
   auto y = make_variable<T>(context, shape<>{});
   auto const objective = as_expression(-advantage * part(0) - tau * part(1));
-  row_sum(context.device(), std::array{n}, detail::forward_binder<T, 1>::bind(objective), T(1) / static_cast<T>(n), y.data_pointer());
+  row_sum(context.device(), std::array{n}, dvla::detail::forward_binder<T, 1>::bind(objective), T(1) / static_cast<T>(n), y.data_pointer());
   if (recorded(context, p)) {
     if constexpr (C::records)
       context.record(y.cell(), [&context, values, n, advantage, tau, to = p.gradient_only()](T const* dy) {
