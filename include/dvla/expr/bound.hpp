@@ -105,6 +105,7 @@ struct tracked_elements {
 
   DVLA_HD void seek(std::array<std::size_t, Rank> const& at) {
     if constexpr (Value) values.seek(at);
+    if (into == sink::none) return;  // there is no gradient to point into
     std::ptrdiff_t offset = 0;
     for (std::size_t i = 0; i < Rank; ++i) offset += static_cast<std::ptrdiff_t>(at[i]) * values.strides[i];
     gradient_row = gradient + offset;
