@@ -101,6 +101,10 @@ void multiply_backward(Device const& device, product_sizes s, A const& a, Da con
   }
 }
 
+/// Whether the static shapes of two factors can be multiplied.
+template <class FA, class FB>
+inline constexpr bool product_fits = may_equal(FA::static_columns, FB::static_rows) && (FB::S::rank == 2 || FA::S::rank == FB::S::rank);
+
 /// The sizes and the shape of a product whose operands have been checked against each other.
 template <class FA, class FB>
 struct product_plan {
@@ -113,7 +117,6 @@ struct product_plan {
   product_plan(FA const& a, FB const& b) {
     static_assert(SA::rank >= 2 && SB::rank >= 2, "matmul: both operands need at least two axes");
     constexpr bool shared = SB::rank == 2;
-    require_fit<may_equal(FA::static_columns, FB::static_rows) && (shared || SA::rank == SB::rank), op::matmul, SA, SB>();
     static_assert(!(FA::flipped && shared && SA::rank > 2), "matmul: a transposed batch needs a batch on the right as well");
     expect(a.columns() == b.rows(), "matmul: the inner extents of ", to_string(a.source.shape()), " and ", to_string(b.source.shape()),
            " are ", a.columns(), " and ", b.rows(), "; they must be equal");
@@ -152,6 +155,9 @@ template <class A, class B>
   auto const a = detail::as_factor(left);
   auto const b = detail::as_factor(right);
   using T = typename std::remove_cvref_t<decltype(a.source)>::value_type;
+  using FA = std::remove_const_t<decltype(a)>;
+  using FB = std::remove_const_t<decltype(b)>;
+  detail::require_fit<detail::product_fits<FA, FB>, op::matmul, typename FA::S, typename FB::S>();
   detail::product_plan const plan(a, b);
   auto& context = detail::context_among(a.source, b.source);
   auto y = make_variable<T>(context, plan.extents);

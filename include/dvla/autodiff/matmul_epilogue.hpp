@@ -101,7 +101,10 @@ template <class A, class B, class E>
   auto const a = detail::as_factor(left);
   auto const b = detail::as_factor(right);
   using T = typename std::remove_cvref_t<decltype(a.source)>::value_type;
-  static_assert(std::remove_const_t<decltype(b)>::S::rank == 2, "matmul: a product with an epilogue takes a matrix on the right");
+    using FA = std::remove_const_t<decltype(a)>;
+  using FB = std::remove_const_t<decltype(b)>;
+  static_assert(FB::S::rank == 2, "matmul: a product with an epilogue takes a matrix on the right");
+  detail::require_fit<detail::product_fits<FA, FB>, op::matmul, typename FA::S, typename FB::S>();
   detail::product_plan const plan(a, b);
   auto& context = detail::context_among(a.source, b.source);
   using Context = std::remove_reference_t<decltype(context)>;

@@ -49,7 +49,7 @@ template <class X, class W, class B>
   using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
   static_assert(SW::rank == 1 && SB::rank == 1, "batch_norm: weight and bias have one element a channel");
   detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::batch_norm, S, SW>();
-  detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SB::statics[0]), op::batch_norm, S, SB>();
+  detail::require_fit<detail::may_equal(SW::statics[0], SB::statics[0]), op::batch_norm, SW, SB>();
   detail::expect_extent("batch_norm", x.shape(), S::rank - 1, w.shape(), 0);
   detail::expect_extent("batch_norm", x.shape(), S::rank - 1, b.shape(), 0);
   std::size_t const channels = w.size(), rows = channels == 0 ? 0 : x.size() / channels;
@@ -98,7 +98,7 @@ template <class X, class W, class B>
   using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
   static_assert(SW::rank == 1 && SB::rank == 1, "layer_norm: weight and bias have one element a column");
   detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::layer_norm, S, SW>();
-  detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SB::statics[0]), op::layer_norm, S, SB>();
+  detail::require_fit<detail::may_equal(SW::statics[0], SB::statics[0]), op::layer_norm, SW, SB>();
   detail::expect_extent("layer_norm", x.shape(), S::rank - 1, w.shape(), 0);
   detail::expect_extent("layer_norm", x.shape(), S::rank - 1, b.shape(), 0);
   std::size_t const columns = w.size(), rows = columns == 0 ? 0 : x.size() / columns;
