@@ -20,15 +20,17 @@ tensor<T, S> random_tensor(S const& extents, std::uint32_t which) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a fused epilogue equals the expression on the plain product", T, float, double) {
-  for (std::size_t const m : {1, 3, 17, 49, 196, 197})
-    for (std::size_t const n : {1, 3, 17, 49, 197}) {
+  for (std::size_t const m : {1u, 3u, 17u, 49u, 196u, 197u})
+    for (std::size_t const n : {1u, 3u, 17u, 49u, 197u}) {
       auto const x = random_tensor<T>(shape<dyn, dyn>(m, 33), 1);
       auto const w = random_tensor<T>(shape<dyn, dyn>(n, 33), 2);
       auto const bias = random_tensor<T>(shape<dyn>(n), 3);
       auto const residual = random_tensor<T>(shape<dyn, dyn>(m, n), 4);
       auto const scale = random_tensor<T>(shape<dyn, 1>(m), 5);
       inference<> context;
-      auto const b = context(bias), r = context(residual), s = context(scale);
+      auto const b = context(bias);
+      auto const r = context(residual);
+      auto const s = context(scale);
       auto const fused = matmul(context(x), transpose(context(w)), gelu(accumulator + b) * s + r);
       auto const plain = matmul(context(x), transpose(context(w)));
       auto const expected = evaluate(gelu(plain + b) * s + r);
