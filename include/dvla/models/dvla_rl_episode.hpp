@@ -56,7 +56,7 @@ class dvla_rl<Config, T>::detail_episode {
 
   [[nodiscard]] std::vector<std::uint32_t> labels(std::size_t count) const {
     std::vector<std::uint32_t> out(count);
-    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::uint32_t>(i / std::max<std::size_t>(1, count / images_.way));
+    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::uint32_t>(i / std::max<std::size_t>(1, count / std::max<std::size_t>(1, images_.way)));
     return out;
   }
 
