@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The CIFAR-FS recipe for two cores: pre-trains the small Visformer on the 64 base classes (14 minutes on two idle cores),
+# The CIFAR-FS recipe for two cores: pre-trains the small Visformer on the 64 base classes (23 minutes on one busy core),
 # tunes a prototypical network, DVLA-RL with its gate fixed at 0.5 and DVLA-RL on 600 episodes each, and evaluates the 2,000
 # fixed novel episodes, 1-shot and 5-shot. bench/results/cifar_fs.md holds what it gave.
 #   scripts/cifar_fs.sh DATA BANK OUT
