@@ -28,7 +28,7 @@ class shape {
   template <class... N>
     requires(sizeof...(N) > 0 && (std::is_convertible_v<N, std::size_t> && ...) &&
              (sizeof...(N) == dynamic_rank || sizeof...(N) == rank))
-  DVLA_HD constexpr explicit(sizeof...(N) == 1) shape(N... extents) {
+  constexpr explicit(sizeof...(N) == 1) shape(N... extents) {
     std::array<std::size_t, sizeof...(N)> const given{static_cast<std::size_t>(extents)...};
     if constexpr (sizeof...(N) == dynamic_rank) {
       dynamic_ = given;
@@ -44,9 +44,9 @@ class shape {
     for (std::size_t i = 0; i < rank; ++i) set(i, other[i]);
   }
 
-  [[nodiscard]] DVLA_HD static constexpr std::size_t static_extent(std::size_t i) { return statics[i]; }
+  [[nodiscard]] static constexpr std::size_t static_extent(std::size_t i) { return statics[i]; }
 
-  [[nodiscard]] DVLA_HD constexpr std::size_t operator[](std::size_t i) const {
+  [[nodiscard]] constexpr std::size_t operator[](std::size_t i) const {
     if constexpr (dynamic_rank == 0) {
       return statics[i];
     } else if constexpr (dynamic_rank == 1) {  // the usual case; g++ 12 warns about an index that it cannot follow
@@ -57,7 +57,7 @@ class shape {
   }
 
   /// The number of elements.
-  [[nodiscard]] DVLA_HD constexpr std::size_t size() const {
+  [[nodiscard]] constexpr std::size_t size() const {
     std::size_t product = 1;
     for (std::size_t i = 0; i < rank; ++i) product *= (*this)[i];
     return product;
@@ -70,7 +70,7 @@ class shape {
   }
 
  private:
-  [[nodiscard]] DVLA_HD static constexpr std::size_t position(std::size_t i) {
+  [[nodiscard]] static constexpr std::size_t position(std::size_t i) {
     std::size_t before = 0;
     for (std::size_t j = 0; j < i; ++j) before += statics[j] == dyn;
     return before;

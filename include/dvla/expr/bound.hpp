@@ -21,7 +21,11 @@ enum class inner { unit, constant, any };
 template <class V, class... Below>
 struct frame {
   V value;
-  [[no_unique_address]] detail::pack<Below...> below;
+  detail::pack<Below...> below;
+};
+template <class V>
+struct frame<V> {
+  V value;
 };
 
 /// A number.
@@ -34,7 +38,7 @@ struct constant {
   DVLA_HD void seek(std::array<std::size_t, R> const&) {}
   template <class Lanes>
   DVLA_HD DVLA_INLINE auto forward(Lanes const& lanes, std::size_t) const {
-    return frame<typename Lanes::value_type>{lanes.broadcast(value), {}};
+    return frame<typename Lanes::value_type>{lanes.broadcast(value)};
   }
   template <class Lanes, class Frame, class V>
   DVLA_HD DVLA_INLINE void backward(Lanes const&, std::size_t, Frame const&, V) {}
@@ -62,7 +66,7 @@ struct elements {
   }
   template <class Lanes>
   DVLA_HD DVLA_INLINE auto forward(Lanes const& lanes, std::size_t j) const {
-    return frame<typename Lanes::value_type>{load(lanes, j), {}};
+    return frame<typename Lanes::value_type>{load(lanes, j)};
   }
   template <class Lanes, class Frame, class V>
   DVLA_HD DVLA_INLINE void backward(Lanes const&, std::size_t, Frame const&, V) {}
@@ -114,7 +118,7 @@ struct tracked_elements {
   template <class Lanes>
   DVLA_HD DVLA_INLINE auto forward(Lanes const& lanes, std::size_t j) const {
     if constexpr (Value) return values.forward(lanes, j);
-    else return frame<typename Lanes::value_type>{lanes.broadcast(T(0)), {}};
+    else return frame<typename Lanes::value_type>{lanes.broadcast(T(0))};
   }
   template <class Lanes, class Frame, class V>
   DVLA_HD DVLA_INLINE void backward(Lanes const& lanes, std::size_t j, Frame const&, V adjoint) {
@@ -132,7 +136,7 @@ struct tracked_elements {
 template <class Op, class... Children>
 struct operation {
   static constexpr bool tracked = (Children::tracked || ...);
-  [[no_unique_address]] detail::pack<Children...> children;
+  detail::pack<Children...> children;
 
   template <std::size_t R>
   DVLA_HD void seek(std::array<std::size_t, R> const& at) {

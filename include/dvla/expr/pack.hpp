@@ -1,4 +1,5 @@
 // A tuple that host and device code can read without std::tuple's machinery: expressions hold their children in one.
+// No member is ever empty: nvcc 13 takes all memory there is over nested [[no_unique_address]] members in a kernel.
 #pragma once
 
 #include <cstddef>
@@ -12,13 +13,22 @@ namespace detail {
 template <class... T>
 struct pack {};
 
-template <class Head, class... Tail>
-struct pack<Head, Tail...> {
-  [[no_unique_address]] Head head;
-  [[no_unique_address]] pack<Tail...> tail;
+template <class Last>
+struct pack<Last> {
+  Last head;
 
   constexpr pack() = default;
-  DVLA_HD DVLA_INLINE constexpr pack(Head h, Tail... t) : head(static_cast<Head&&>(h)), tail(static_cast<Tail&&>(t)...) {}
+  DVLA_HD DVLA_INLINE constexpr pack(Last h) : head(static_cast<Last&&>(h)) {}
+};
+
+template <class Head, class Next, class... Tail>
+struct pack<Head, Next, Tail...> {
+  Head head;
+  pack<Next, Tail...> tail;
+
+  constexpr pack() = default;
+  DVLA_HD DVLA_INLINE constexpr pack(Head h, Next n, Tail... t)
+      : head(static_cast<Head&&>(h)), tail(static_cast<Next&&>(n), static_cast<Tail&&>(t)...) {}
 };
 
 template <std::size_t I, class Head, class... Tail>
