@@ -54,11 +54,13 @@ struct cell {
   T* value = nullptr;
   T* gradient = nullptr;
   std::size_t count = 0;
-  memory_source* memory = nullptr;  // null for parameters, which are not counted
+  memory_source* memory = nullptr;  // of the elements, on their device; null for parameters, which are not counted
+  memory_source* home = nullptr;    // of the cell itself, in host memory
   cell_reference<T, true> shares;   // whose value this is, if it is another cell's
   std::uint32_t holders = 0, readers = 0;
   bool owns_value = false;
   bool wants_gradient = false;
+  bool spent = false;  // the node that computed it has run backwards
   bool has_gradient = false;  // the gradient holds a sum already: the next contribution is added
 
   void drop_value() {
@@ -69,9 +71,9 @@ struct cell {
 
   void destroy() {
     if (gradient != nullptr) memory->release(gradient, count * sizeof(T));
-    memory_source* const home = memory;
+    memory_source* const own = home;
     this->~cell();
-    home->release(this, sizeof(cell));
+    own->release(this, sizeof(cell));
   }
 };
 

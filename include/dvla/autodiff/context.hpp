@@ -61,17 +61,23 @@ class context {
   /// A cell of `count` elements: its own uninitialised memory, or the caller's.
   template <class T>
   [[nodiscard]] detail::cell<T>* make_cell(std::size_t count, T* external = nullptr) {
-    auto* const c = new (arena_.allocate(sizeof(detail::cell<T>))) detail::cell<T>{};
+    auto* const c = new (bookkeeping_.allocate(sizeof(detail::cell<T>))) detail::cell<T>{};
     c->count = count;
     c->memory = &arena_;
+    c->home = &bookkeeping_;
     c->owns_value = external == nullptr;
     c->value = external != nullptr ? external : static_cast<T*>(arena_.allocate(count * sizeof(T)));
     return c;
   }
 
+ protected:
+  /// Host memory for what the library keeps about variables and operations.
+  [[nodiscard]] dvla::arena<cpu>& bookkeeping() { return bookkeeping_; }
+
  private:
   Device device_;
   dvla::arena<Device> arena_;
+  dvla::arena<cpu> bookkeeping_{std::size_t{1} << 20};
   std::uint64_t seed_ = 0, step_ = 0;
   std::uint32_t draws_ = 0;
   bool training_ = false;
@@ -127,7 +133,7 @@ class tape : public context<Device> {
   void record(detail::cell<T>* output, F f) {
     using callback = callback_node<T, F>;
     output->wants_gradient = true;
-    void* const memory = this->memory().allocate(sizeof(callback));
+    void* const memory = this->bookkeeping().allocate(sizeof(callback));
     nodes_.push_back({new (memory) callback(output, std::move(f)), sizeof(callback)});
   }
 
@@ -158,6 +164,7 @@ class tape : public context<Device> {
   template <class T, class S>
   [[nodiscard]] static auto seed_of(variable<T, S, tape> const& output) {
     expect(output.wants_gradient(), "backward: the loss does not depend on any parameter or watched variable; nothing was recorded for it");
+    expect(!output.cell()->spent, "backward: what led to this loss has been run backwards already; compute the loss again first");
     return output.add_gradient();
   }
 
@@ -170,6 +177,7 @@ class tape : public context<Device> {
   struct callback_node final : base_node {
     callback_node(detail::cell<T>* out, F callable) : output(out), f(std::move(callable)) {}
     void run() override {
+      output->spent = true;
       if (output->has_gradient) f(static_cast<T const*>(output->gradient));
     }
     detail::cell_reference<T, false> output;
@@ -185,7 +193,7 @@ class tape : public context<Device> {
     auto const last = nodes_.back();
     nodes_.pop_back();
     last.node->~base_node();
-    this->memory().release(last.node, last.bytes);
+    this->bookkeeping().release(last.node, last.bytes);
   }
 
   void run() {
