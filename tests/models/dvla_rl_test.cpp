@@ -160,6 +160,15 @@ TEST_CASE("A gate between the limits gives the mixture of their fused tokens") {
   for (std::size_t i = 0; i < 6 * 16; ++i) CHECK(std::abs(zero[i] - zero[6 * 16 + i]) <= 1e-7);  // text alone: the same for every image
 }
 
+TEST_CASE("Before training the fused tokens are zero, whatever the semantics say") {
+  tiny_episode fresh;
+  dvla::initialise(fresh.model, 7);
+  auto const other = uniform_tensor<double>(fresh.local.shape(), 9);
+  dvla::tape<> t;
+  auto const a = fresh.run(t), b = fresh.run(t, fresh.way, other, fresh.global);
+  for (std::size_t i = 0; i < a.logits.size(); ++i) CHECK(a.logits.data_pointer()[i] == b.logits.data_pointer()[i]);
+}
+
 TEST_CASE("With own_class semantics queries are those of the plain backbone") {
   tiny_episode e;
   e.model.options.semantics = semantics_scope::own_class;

@@ -5,10 +5,13 @@
 
 tiny_episode::tiny_episode() {
   dvla::initialise(model, 7);
-  // Away from the first answer of one half, so that every part of the policy matters.
-  auto const drawn = uniform_tensor<double>(dvla::shape<128>{}, 5, -0.3, 0.3);
-  std::copy_n(drawn.data(), 128, model.policy.stage2.head.weight.data());
-  std::copy_n(drawn.data(), 128, model.policy.stage3.head.weight.data());
+  // Away from where training starts, a gate of one half and fused tokens of zero, so that every part matters.
+  auto const draw = [](auto& parameter, std::uint64_t seed) {
+    auto const drawn = uniform_tensor<double>(parameter.shape(), seed, -0.3, 0.3);
+    std::copy_n(drawn.data(), drawn.size(), parameter.data());
+  };
+  draw(model.policy.stage2.head.weight, 5), draw(model.policy.stage3.head.weight, 5);
+  draw(model.gated.stage2.out.weight, 6), draw(model.gated.stage3.out.weight, 7);
 }
 
 tiny_episode::output tiny_episode::run(dvla::tape<>& t, std::array<double, 2> const* actions, std::uint64_t step) {

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -93,6 +94,16 @@ TEST_CASE("Drop-path rates rise from zero to the last over all blocks") {
   CHECK(std::abs(net.stage1[1].drop_path - 0.2) <= 1e-15);
   CHECK(std::abs(net.stage2[0].drop_path - 0.4) <= 1e-15);
   CHECK(std::abs(net.stage3[0].drop_path - 0.6) <= 1e-15);
+}
+
+TEST_CASE("The head starts with a deviation of 0.02 and no bias") {
+  dvla::visformer<small, double> net(400);
+  dvla::parameters weights(net);
+  dvla::initialise(net, 1);
+  double squares = 0;
+  for (std::size_t i = 0; i < net.head.weight.size(); ++i) squares += net.head.weight.data()[i] * net.head.weight.data()[i];
+  CHECK(std::abs(std::sqrt(squares / static_cast<double>(net.head.weight.size())) - 0.02) <= 0.001);
+  for (std::size_t i = 0; i < 400; ++i) CHECK(net.head.bias.data()[i] == 0);
 }
 
 TEST_CASE("A small configuration has the shapes it should, and gradients of difference quotients, in training with drop-path") {

@@ -37,6 +37,9 @@ struct gated_attention {
 
   explicit gated_attention(std::size_t semantic_width = 512) : sem_proj(semantic_width) {}
 
+  /// The block starts as if it had no semantics, H = 0: a random H disturbs a pre-trained backbone before it can help.
+  void finish_initialisation(initialiser& init) { init.constant(out.weight, 0); }
+
   /// Semantic tokens of local phrases (L, width) and global sentences (G, width): (L + G, Dim), all local ones first.
   auto tokens(auto const& local, auto const& global, level_weights weights) const {
     return concatenate<0>(evaluate(weights.local * sem_proj(local)), evaluate(weights.global * sem_proj(global)));

@@ -166,6 +166,10 @@ struct visformer {
     init.normal(pos_embed2, 0.02);
     init.normal(pos_embed3, 0.02);
   }
+  void finish_initialisation(initialiser& init) {
+    init.normal(head.weight, 0.02);
+    init.constant(head.bias, 0);
+  }
 
   /// Drop-path rates rise linearly over the blocks, from 0 to `last`.
   void drop_path(double last) {
