@@ -31,7 +31,7 @@ echo; echo "== pre-training on the base classes"
 results=()
 tune_and_measure() {
   local method=$1 words=()
-  if [[ $method != prototypical ]]; then words=(--semantics "$root/world/semantics.json"); fi
+  if [[ $method != prototypical ]]; then words=(--semantics "$root/world/semantics.json" --semantics-scope own-class); fi
   echo; echo "== $method: tuning on 5-way 1-shot episodes of base classes"
   "$dvla" meta-train "${data[@]}" --method "$method" ${words[@]+"${words[@]}"} --checkpoint "$root/backbone/model.safetensors" \
     --epochs 2 --episodes-per-epoch 60 --validation-episodes 40 --max-minutes 0.6 --lr 1e-3 --backbone-lr 5e-5 --drop-path 0 --out "$root/$method"
