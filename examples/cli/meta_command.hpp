@@ -80,6 +80,7 @@ void meta_train(meta_options const& o, learner_choice const& choice, json const&
     expect_same(configuration_of(before), configuration, folder.last().string());
     trainer.restore(dvla::load_training(before, weights, trainer.optimizer()));
   }
+  folder.make();
   dvla::checkpoint_texts texts{{"dvla.configuration", configuration.dump()}};
   if (choice.method != "prototypical") texts.emplace_back("dvla.centre", to_json(data.centre).dump());
 

@@ -105,6 +105,7 @@ void pretrain(pretrain_options const& o) {
   std::size_t const workers = pool.threads() == 1 ? 0 : std::max<std::size_t>(1, pool.threads() / 4);
   dvla::batch_loader loader(*base, dvla::epoch_order({base->size(), o.batch, o.repeats, true, o.run.seed}), how,
                             augmentation_of(o, how), o.run.seed, {workers, workers + 1, first});
+  folder.make();
   dvla::pretrainer trainer(net, weights, loader, classes, settings_of(o), &pool);
   if (before) trainer.state() = dvla::load_training(*before, weights, trainer.optimizer(), trainer.average());
   before.reset();

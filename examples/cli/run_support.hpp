@@ -59,13 +59,19 @@ inline void expect_same(json const& before, json const& now, std::string const& 
 class run_folder {
  public:
   explicit run_folder(run_options const& run) : path_(run.out) {
-    std::error_code failed;
-    std::filesystem::create_directories(path_, failed);
-    dvla::expect(!failed && std::filesystem::is_directory(path_), "--out ", run.out, ": the folder cannot be made");
+    dvla::expect(!std::filesystem::exists(path_) || std::filesystem::is_directory(path_), "--out ", run.out,
+                 " is a file; give a folder");
     bool const begun = std::filesystem::exists(last());
     dvla::expect(!begun || run.resume, "--out ", run.out,
                  " holds a run already; add --resume to continue it, or give another folder");
     continues_ = begun;
+  }
+
+  /// Makes the folder: once all that a run reads has been found.
+  void make() const {
+    std::error_code failed;
+    std::filesystem::create_directories(path_, failed);
+    dvla::expect(!failed && std::filesystem::is_directory(path_), "--out ", path_.string(), ": the folder cannot be made");
   }
 
   [[nodiscard]] bool continues() const { return continues_; }

@@ -74,6 +74,7 @@ printf '{"classes": {"one": {"attributes": ["red"], "description": "red"}}}' >fe
 expect_failure 1 'has no vectors for 24 classes' $dvla meta-train $base --checkpoint straight/model.safetensors --semantics few.json --out x3
 expect_failure 1 'does not fit the model' $dvla evaluate $base --model conv4-32 --checkpoint straight/model.safetensors
 expect_failure 1 'without dvla-rl' $dvla evaluate $base --checkpoint straight/model.safetensors --method dvla-rl --semantics data/semantics.json
+[ ! -e x1 ] && [ ! -e x2 ] && [ ! -e x3 ] || stop "a run that could not begin left a folder behind"
 head -c 1000 straight/model.safetensors >cut.safetensors
 expect_failure 1 'cut.safetensors' $dvla evaluate $base --model visformer-small-32 --checkpoint cut.safetensors
 echo "tool_test: everything as it should be"

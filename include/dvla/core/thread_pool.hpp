@@ -19,20 +19,18 @@ class thread_pool final : public executor {
   explicit thread_pool(std::size_t threads = 0) {
     if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
     expect(threads <= 4096, "thread_pool: ", threads, " threads asked for; give a number up to 4096, or 0 for the machine's own");
-    for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (std::exception const& failure) {
+      stop();
+      fail("thread_pool: of ", threads, " threads only ", workers_.size() + 1, " could be started (", failure.what(), "); ask for fewer");
+    }
   }
 
   thread_pool(thread_pool const&) = delete;
   thread_pool& operator=(thread_pool const&) = delete;
 
-  ~thread_pool() override {
-    {
-      std::lock_guard const lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (auto& worker : workers_) worker.join();
-  }
+  ~thread_pool() override { stop(); }
 
   [[nodiscard]] std::size_t threads() const noexcept override { return workers_.size() + 1; }
 
@@ -56,6 +54,15 @@ class thread_pool final : public executor {
   }
 
  private:
+  void stop() {
+    {
+      std::lock_guard const lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
   struct job {
     task_ref task;
     std::size_t tasks;

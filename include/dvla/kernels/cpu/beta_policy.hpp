@@ -29,7 +29,7 @@ void beta_policy(cpu const&, std::size_t count, T kappa, T const* p, T const* ac
   }
 }
 
-/// One draw from Beta(kappa p, kappa (1 - p)) an element, each from a stream of its own position.
+/// One draw from Beta(kappa p, kappa (1 - p)) an element, one after another from the same stream.
 template <class T>
 void beta_sample(cpu const&, std::size_t count, T kappa, T const* p, random_stream random, T* action) {
   for (std::size_t i = 0; i < count; ++i) action[i] = beta_from_mean(p[i], kappa).sample(random);

@@ -34,7 +34,8 @@ DVLA_INLINE batch<T> exp_bounded(batch<T> x) {
     auto const power = std::bit_cast<batch<float>>(std::bit_cast<batch<std::int32_t>>(shifted) << 23);
     return xsimd::select(x < batch<float>(-87.33f), batch<float>(0.0f), p * power);
   } else {
-    batch<T> const y = xsimd::exp(x);
+    // xsimd::exp converts its argument to an integer: -inf is kept from it, NaN is not.
+    batch<T> const y = xsimd::exp(xsimd::select(x < batch<T>(T(-709)), batch<T>(T(-709)), x));
     return xsimd::select(x < batch<T>(T(-708.39)), batch<T>(T(0)), y);
   }
 }
