@@ -56,19 +56,15 @@ TEST_CASE("Constants inside an expression get no gradient and cost none") {
   CHECK(gradient_check([&](auto const& y) { return y * weights.view_of() + row.view_of() / y; }, false, x).error <= bound);
 }
 
-TEST_CASE("More than eight broadcast variables are refused with a remedy") {
+TEST_CASE("An expression may broadcast as many variables as it likes") {
   auto x = uniform_tensor<double>(shape<dyn, 3>(2), 1);
   auto row = uniform_tensor<double>(shape<3>{}, 2);
   dvla::tape<> t;
   auto const v = t(x);
   auto const r = t(row);
   v.watch(), r.watch();
-  auto const eight = evaluate(v + r + r + r + r + r + r + r + r);
-  t.backward(eight);
-  for (std::size_t j = 0; j < 3; ++j) CHECK(r.gradient()(j) == 16);
-  auto const nine = evaluate(v + r + r + r + r + r + r + r + r + r);
-  CHECK(contains(message_of([&] { t.backward(nine); }), "more than 8 broadcast variables; evaluate a part of it first"));
-  t.clear();
+  t.backward(evaluate(v + r + r + r + r + r + r + r + r + r + r));
+  for (std::size_t j = 0; j < 3; ++j) CHECK(r.gradient()(j) == 20);
 }
 
 TEST_CASE("An expression over no rows has gradients of zero for what it broadcasts") {

@@ -35,6 +35,7 @@ template <class T, class S>
 /// softmax(scale q k^T) v head by head. q (B, Nq, H, D), k and v (B, Nk, H, D) give (B, Nq, H, D). An operand of shape
 /// (N, H, D) is shared by all images. Scale 1/sqrt(D) is the usual one.
 template <class Q, class K, class V>
+  requires detail::one_element_type<Q, K, V>
 [[nodiscard]] auto attention(Q const& queries, K const& keys, V const& values, double scale) {
   auto const q = detail::input(queries);
   auto const k = detail::input(keys);

@@ -35,6 +35,14 @@ struct context_of<node<Op, Children...>> {
   using type = typename first<typename context_of<Children>::type...>::type;
 };
 
+/// Whether all variables of an expression live in contexts of type C.
+template <class E, class C>
+inline constexpr bool lives_in = true;
+template <class T, class S, class Own, class C>
+inline constexpr bool lives_in<leaf<variable<T, S, Own>>, C> = std::is_same_v<Own, C>;
+template <class Op, class... Children, class C>
+inline constexpr bool lives_in<node<Op, Children...>, C> = (lives_in<Children, C> && ...);
+
 /// Calls f(source) for each leaf, left to right.
 template <class E, class F>
 void visit_leaves(E const& e, F&& f) {
@@ -51,10 +59,13 @@ template <class E>
   if constexpr (std::is_void_v<context>) {
     return static_cast<void*>(nullptr);
   } else {
+    static_assert(lives_in<E, context>, "an expression mixes variables of a tape with variables of an inference context");
     context* found = nullptr;
     visit_leaves(e, [&](auto const& source) {
-      if constexpr (is_variable<std::remove_cvref_t<decltype(source)>>)
-        if (found == nullptr) found = &source.context();
+      if constexpr (is_variable<std::remove_cvref_t<decltype(source)>>) {
+        expect(found == nullptr || found == &source.context(), "an expression mixes variables of two contexts; compute it in one");
+        found = &source.context();
+      }
     });
     return found;
   }
@@ -88,6 +99,14 @@ template <class Op, class... Children>
 struct kept_node {
   pack<Children...> children;
 };
+
+/// How many leaves of a kept expression can receive a gradient.
+template <class Kept>
+inline constexpr std::size_t tracked_leaves = 0;
+template <class Source, bool Value>
+inline constexpr std::size_t tracked_leaves<kept_leaf<Source, Value>> = 1;
+template <class Op, class... C>
+inline constexpr std::size_t tracked_leaves<kept_node<Op, C...>> = (tracked_leaves<C> + ...);
 
 template <class Op, std::size_t J, class... C, std::size_t... I>
 [[nodiscard]] constexpr bool reads_child(std::index_sequence<I...>) {
@@ -131,12 +150,12 @@ struct partial_sums {
 };
 
 /// Bound leaves for the backward pass, with their sinks.
-template <class T, std::size_t R, class Loop, class Context>
+template <class T, std::size_t R, class Loop, class Context, std::size_t Leaves>
 struct backward_binder {
   static constexpr std::size_t most_chunks = 16;  // partial sums of a broadcast leaf; fixed, so the order of addition is too
   Context& context;
   std::size_t chunks;
-  std::array<partial_sums<T>, 8> partials{};
+  std::array<partial_sums<T>, Leaves> partials{};
   std::size_t partial_count = 0;
 
   auto bind(number const& n) { return forward_binder<T, R>::bind(n); }
@@ -160,8 +179,6 @@ struct backward_binder {
       out.gradient = target.data;
       out.into = !target ? bound::sink::none : target.accumulate ? bound::sink::add : bound::sink::write;
     } else if (l.source.wants_gradient()) {
-      expect(partial_count < partials.size(), "an expression has more than ", partials.size(),
-             " broadcast variables; evaluate a part of it first");
       auto& p = partials[partial_count++];
       p.total = l.source.add_gradient();
       p.count = l.source.size();
@@ -217,7 +234,7 @@ void backward_loop(Context& context, S const& extents, Kept const& kept, view<T 
   std::array<std::size_t, R> loop{};
   if constexpr (Flat) loop = {extents.size()};
   else loop = extents.extents();
-  using binder_type = backward_binder<T, R, S, Context>;
+  using binder_type = backward_binder<T, R, S, Context, tracked_leaves<Kept>>;
   kernels::loop_chunks const chunks(loop, binder_type::most_chunks);
   binder_type binder{context, std::max<std::size_t>(chunks.count, 1)};
   auto const bound_expression = binder.bind(kept);

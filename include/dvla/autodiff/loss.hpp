@@ -56,13 +56,19 @@ template <detail::differentiable X>
   return detail::cross_entropy_rows<std::remove_cvref_t<decltype(x)>, T>(x, labels, {}, label_smoothing);
 }
 
-/// Mean cross-entropy of logits (B, C) against soft targets (B, C).
+/// Mean cross-entropy of logits (B, C) against soft targets (B, C) in host memory.
 template <detail::differentiable X, class T, class S>
-[[nodiscard]] auto cross_entropy(X const& logits, view<T const, S> const& targets, double label_smoothing = 0) {
+[[nodiscard]] auto cross_entropy(X const& logits, view<T, S> const& targets, double label_smoothing = 0) {
   auto const x = detail::input(logits);
+  using element = typename std::remove_cvref_t<decltype(x)>::value_type;
+  static_assert(std::is_same_v<std::remove_const_t<T>, element>, "cross_entropy: logits and targets mix float and double");
   detail::expect_extent("cross_entropy", x.shape(), 0, targets.extents, 0);
   detail::expect_extent("cross_entropy", x.shape(), 1, targets.extents, 1);
-  return detail::cross_entropy_rows<std::remove_cvref_t<decltype(x)>, T>(x, {}, {targets.data, targets.size()}, label_smoothing);
+  return detail::cross_entropy_rows<std::remove_cvref_t<decltype(x)>, element>(x, {}, {targets.data, targets.size()}, label_smoothing);
+}
+template <detail::differentiable X, class T, class S>
+[[nodiscard]] auto cross_entropy(X const& logits, tensor<T, S> const& targets, double label_smoothing = 0) {
+  return cross_entropy(logits, targets.view_of(), label_smoothing);
 }
 
 }  // namespace dvla::inline DVLA_ABI

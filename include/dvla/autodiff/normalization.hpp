@@ -37,6 +37,7 @@ template <class T, class Device>
 /// statistics are the batch's (biased variance), and the running ones move towards them (unbiased variance); otherwise the
 /// running statistics are constants.
 template <class X, class W, class B>
+  requires detail::one_element_type<X, W, B>
 [[nodiscard]] auto batch_norm(X const& input_x, W const& weight, B const& bias,
                               running_statistics<typename std::remove_cvref_t<decltype(detail::input(input_x))>::value_type> running,
                               double eps) {
@@ -88,6 +89,7 @@ template <class X, class W, class B>
 
 /// (x - mean) / sqrt(variance + eps) * weight + bias, each row of the last axis by itself.
 template <class X, class W, class B>
+  requires detail::one_element_type<X, W, B>
 [[nodiscard]] auto layer_norm(X const& input_x, W const& weight, B const& bias, double eps = 1e-5) {
   auto const x = detail::input(input_x);
   auto const w = detail::input(weight);

@@ -35,6 +35,13 @@ template <class E>
 template <class X>
 concept differentiable = requires(X const& x) { detail::input(x); };
 
+template <class X>
+using element_of = typename std::remove_cvref_t<decltype(detail::input(std::declval<X const&>()))>::value_type;
+
+/// All float or all double: an operation does not convert.
+template <class First, class... Rest>
+concept one_element_type = (std::is_same_v<element_of<First>, element_of<Rest>> && ...);
+
 /// The context of the first variable among the inputs of an operation.
 template <class First, class... Rest>
 [[nodiscard]] auto& context_among(First const& first, Rest const&... rest) {

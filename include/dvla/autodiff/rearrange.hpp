@@ -62,6 +62,7 @@ template <std::size_t Axis, std::size_t Count = dyn, detail::differentiable X>
 
 /// a and b side by side along an axis; their other extents must agree.
 template <std::size_t Axis, detail::differentiable A, detail::differentiable B>
+  requires detail::one_element_type<A, B>
 [[nodiscard]] auto concatenate(A const& input_a, B const& input_b) {
   auto const a = detail::input(input_a);
   auto const b = detail::input(input_b);
