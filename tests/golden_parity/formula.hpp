@@ -2,64 +2,14 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 #include <string>
 #include <string_view>
 
-#include <dvla/io/safetensors.hpp>
 #include <dvla/nn/module.hpp>
 
+#include "golden_file.hpp"
+
 namespace parity {
-
-/// The sequence of one name: FNV-1a of salt + name, then splitmix64.
-class named_sequence {
- public:
-  explicit named_sequence(std::string const& salted_name) {
-    for (char const c : salted_name) hash_ = (hash_ ^ static_cast<unsigned char>(c)) * 0x100000001B3ull;
-  }
-  /// In [0, 1).
-  [[nodiscard]] double u(std::uint64_t i) const { return static_cast<double>(mix(hash_ + i * 0x9E3779B97F4A7C15ull) >> 40) * 0x1p-24; }
-  /// In [-1, 1).
-  [[nodiscard]] double s(std::uint64_t i) const { return 2 * u(i) - 1; }
-
- private:
-  static std::uint64_t mix(std::uint64_t x) {
-    x += 0x9E3779B97F4A7C15ull;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
-    return x ^ (x >> 31);
-  }
-  std::uint64_t hash_ = 0xCBF29CE484222325ull;
-};
-
-/// A golden file with its settings.
-class golden_file {
- public:
-  explicit golden_file(std::filesystem::path const& path) : file_(path) {}
-
-  [[nodiscard]] std::string text(std::string_view key) const {
-    auto const found = file_.metadata(key);
-    dvla::expect(found.has_value(), "golden file ", file_.source(), ": its metadata has no \"", key, "\"");
-    return *found;
-  }
-  [[nodiscard]] std::size_t number(std::string_view key) const { return std::stoul(text(key)); }
-  [[nodiscard]] double real(std::string_view key) const { return std::stod(text(key)); }
-  /// The number that follows `key":` in a metadata entry such as {"stage2": 0.62}.
-  [[nodiscard]] double real(std::string_view entry, std::string_view key) const {
-    std::string const all = text(entry);
-    auto const at = all.find("\"" + std::string(key) + "\"");
-    dvla::expect(at != std::string::npos, "golden file ", file_.source(), ": \"", entry, "\" has no \"", key, "\"");
-    return std::stod(all.substr(all.find(':', at) + 1));
-  }
-  [[nodiscard]] bool has(std::string_view name) const { return file_.contains(name); }
-  [[nodiscard]] std::vector<double> values(std::string_view name) const { return dvla::read_as<double>(file_.find(name)); }
-  [[nodiscard]] dvla::stored_tensor const& find(std::string_view name) const { return file_.find(name); }
-  [[nodiscard]] auto const& tensors() const { return file_; }
-  [[nodiscard]] named_sequence sequence(std::string const& name) const { return named_sequence(text("salt") + name); }
-
- private:
-  dvla::safetensors_file file_;
-};
 
 /// Calls f(position in the file's order, offset in memory) for every element of a parameter.
 template <class F>
@@ -96,9 +46,11 @@ template <class T>
 void fill_by_name(dvla::parameters<T>& weights, golden_file const& golden, std::string const& prefix = "") {
   for (auto const& e : weights.entries()) {
     auto const sequence = golden.sequence(prefix + e.name);
-    auto const [offset, scale] = value_rule(e.name, e.layout);
+    auto const rule = value_rule(e.name, e.layout);
     T* const data = weights.data(e);
-    for_each_published(e.layout, [&](std::size_t i, std::size_t at) { data[at] = static_cast<T>(offset + scale * sequence.s(i)); });
+    for_each_published(e.layout, [&](std::size_t i, std::size_t at) {
+      data[at] = static_cast<T>(rule.first + rule.second * sequence.s(i));
+    });
   }
 }
 

@@ -37,12 +37,13 @@ class report {
  public:
   report(std::string case_name, char const* type) : case_(std::move(case_name)), type_(type) {}
 
-  /// One tensor of a group; the worst one of a group is printed.
+  /// One tensor of a group; the worst one of a group is printed. An error that is not a number counts as infinite.
   void add(std::string const& group, std::string const& tensor, double error, double bound) {
+    if (!(error >= 0)) error = HUGE_VAL;
     for (auto& g : groups_)
       if (g.name == group) {
         g.count += 1;
-        if (!(error / bound <= g.error / g.bound)) g.tensor = tensor, g.error = error, g.bound = bound;
+        if (excess(error, bound) > excess(g.error, g.bound)) g.tensor = tensor, g.error = error, g.bound = bound;
         return;
       }
     groups_.push_back({group, tensor, error, bound, 1});
@@ -51,6 +52,7 @@ class report {
   /// Prints a line a group; true if every one is within its bound.
   [[nodiscard]] bool print() const {
     bool all = !groups_.empty();
+    if (!all) std::printf("%-32s %-6s FAILED: nothing to compare\n", case_.c_str(), type_);
     for (auto const& g : groups_) {
       bool const ok = g.error <= g.bound;
       all = all && ok;
@@ -67,6 +69,12 @@ class report {
     double error, bound;
     std::size_t count;
   };
+  /// How far an error uses up its bound; one above a bound of zero is worse than any other.
+  static double excess(double error, double bound) {
+    if (bound > 0) return error / bound;
+    return error > 0 ? HUGE_VAL : 0;
+  }
+
   std::string case_;
   char const* type_;
   std::vector<group> groups_;

@@ -1,0 +1,7 @@
+#include "cases.hpp"
+#include "gated_attention_case.hpp"
+
+template <>
+void parity::gated_attention<float>(report& found, golden_file const& golden) {
+  gated_attention_case<float>(found, golden);
+}
