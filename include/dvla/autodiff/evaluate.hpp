@@ -62,7 +62,7 @@ template <class E>
     static_assert(lives_in<E, context>, "an expression mixes variables of a tape with variables of an inference context");
     context* found = nullptr;
     visit_leaves(e, [&](auto const& source) {
-      if constexpr (is_variable<std::remove_cvref_t<decltype(source)>>) {
+      if constexpr (lives_in<leaf<std::remove_cvref_t<decltype(source)>>, context> && is_variable<std::remove_cvref_t<decltype(source)>>) {
         expect(found == nullptr || found == &source.context(), "an expression mixes variables of two contexts; compute it in one");
         found = &source.context();
       }
