@@ -27,7 +27,6 @@ void take_coefficients(Model& model, golden_file const& golden) {
   take("kappa", o.policy.kappa);
   take("eps", o.policy.eps);
   golden.require(given.empty(), "\"coefficients\" gives ", given.empty() ? "" : given.begin()->first, ", which the case does not have");
-  model.policy.stage2.options = model.policy.stage3.options = o.policy;
 }
 
 /// How semantic rows fill the map's last row, where the file says it; the published way otherwise.

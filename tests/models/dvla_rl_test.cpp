@@ -122,6 +122,15 @@ TEST_CASE("In evaluation the gate is the policy's mean, in training a draw that 
   CHECK(given.gates[1].action == 0.75);
 }
 
+TEST_CASE("The policy's limits are those of the model's options") {
+  tiny_episode e;
+  e.model.options.policy.eps = 0.5;  // leaves no choice but one half
+  dvla::tape<> t;
+  auto const out = e.run(t);
+  CHECK(out.gates[0].p == 0.5);
+  CHECK(out.gates[1].p == 0.5);
+}
+
 TEST_CASE("At gate one the text-guided weights take no part, at gate zero the image-guided ones") {
   for (double gate : {1.0, 0.0}) {
     tiny_episode e;

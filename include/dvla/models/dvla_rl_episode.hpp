@@ -142,7 +142,7 @@ class dvla_rl<Config, T>::detail_episode {
     auto const spread_text = evaluate(0.0 * image + text);
     auto const cosine = sum(unit(image) * unit(spread_text));
     auto const state = concatenate<1>(concatenate<1>(image, spread_text), cosine);
-    t.p = model_.policy.template at<Layer>()(state);
+    t.p = model_.policy.template at<Layer>()(state, options_.policy);
     t.sampled = options_.gate == gate_kind::policy && context_.training() && given_ == nullptr;
     if (given_ != nullptr || options_.gate == gate_kind::fixed) {
       double const value = given_ != nullptr ? (*given_)[Layer] : options_.fixed_gate;

@@ -29,9 +29,11 @@ struct gate_policy {
     init.constant(head.bias, 0);
   }
 
-  auto operator()(auto const& state) const {
+  auto operator()(auto const& state) const { return (*this)(state, options); }
+  /// With constants of the caller's.
+  auto operator()(auto const& state, policy_options const& o) const {
     auto const hidden = evaluate(tanh(fc2(evaluate(tanh(fc1(state))))));
-    return evaluate(options.eps + (1 - 2 * options.eps) * sigmoid(head(hidden)));
+    return evaluate(o.eps + (1 - 2 * o.eps) * sigmoid(head(hidden)));
   }
 };
 
