@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The CIFAR-FS recipe for two cores: pre-trains the small Visformer on the 64 base classes (9 minutes), tunes a prototypical
+# The CIFAR-FS recipe for two cores: pre-trains the small Visformer on the 64 base classes (7 minutes), tunes a prototypical
 # network, DVLA-RL with its gate fixed at 0.5 and DVLA-RL, each on 1,200 1-shot and on 600 5-shot episodes, and evaluates the
 # 2,000 fixed novel episodes of either kind. bench/results/cifar_fs.md holds what it gave.
 #   scripts/cifar_fs.sh DATA BANK OUT

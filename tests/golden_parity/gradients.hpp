@@ -21,8 +21,8 @@ namespace parity {
 
 /// One gradient against its stored pair; a reference of exactly zero is analytically zero and has an absolute bound.
 template <class T>
-void compare_gradient(report& found, golden_file const& golden, std::string const& name, T const* gradient, dvla::archive_layout const& layout,
-                      double largest) {
+void compare_gradient(report& found, golden_file const& golden, std::string const& name, T const* gradient,
+                      dvla::archive_layout const& layout, double largest) {
   auto const reference = golden.values("grad." + name + ".norm_proj", {2});
   auto const computed = norm_and_projection(gradient, layout, golden.sequence("proj:" + name));
   auto const& b = bounds_of<T>;

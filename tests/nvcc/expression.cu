@@ -21,7 +21,8 @@ struct one_lane {
 };
 
 template <class T, class Expression, class Target>
-__global__ void evaluate(std::size_t rows, std::size_t columns, __grid_constant__ Expression const expression, __grid_constant__ Target const target) {
+__global__ void evaluate(std::size_t rows, std::size_t columns, __grid_constant__ Expression const expression,
+                         __grid_constant__ Target const target) {
   std::size_t const i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x;
   if (i >= rows * columns) return;
   auto e = expression;

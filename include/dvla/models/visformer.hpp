@@ -166,6 +166,7 @@ struct visformer {
     init.normal(pos_embed2, 0.02);
     init.normal(pos_embed3, 0.02);
   }
+  /// The head as published, where a linear layer by itself would start uniform.
   void finish_initialisation(initialiser& init) {
     init.normal(head.weight, 0.02);
     init.constant(head.bias, 0);

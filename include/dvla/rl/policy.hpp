@@ -30,7 +30,7 @@ struct gate_policy {
   }
 
   auto operator()(auto const& state) const { return (*this)(state, options); }
-  /// With constants of the caller's.
+  /// The same with other constants, for a model that keeps those of its policies in one place.
   auto operator()(auto const& state, policy_options const& o) const {
     auto const hidden = evaluate(tanh(fc2(evaluate(tanh(fc1(state))))));
     return evaluate(o.eps + (1 - 2 * o.eps) * sigmoid(head(hidden)));
