@@ -21,10 +21,12 @@ install_missing "${packages[@]}"
 jobs=${JOBS:-$(count_jobs)}
 build=${BUILD_ROOT:-build}/$kind
 options=(-DCMAKE_BUILD_TYPE=Release -DDVLA_WERROR=ON)
+# Where CUDA is installed its kernels are compiled in any case; whole models for it only where a card can run them.
+if ! nvidia-smi -L >/dev/null 2>&1; then options+=(-DDVLA_CUDA_PROGRAMS=OFF); fi
 case $kind in
-  clang) options+=(-DCMAKE_CXX_COMPILER="$(command -v clang++ || command -v clang++-14)") ;;
+  clang) options+=(-DDVLA_CUDA=OFF -DCMAKE_CXX_COMPILER="$(command -v clang++ || command -v clang++-14)") ;;
   sanitize)
-    options=(-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1\ -g1 -DDVLA_SANITIZE=address,undefined -DDVLA_BUILD_EXAMPLES=OFF -DDVLA_INSTALL=OFF) ;;
+    options=(-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1\ -g1 -DDVLA_CUDA=OFF -DDVLA_SANITIZE=address,undefined -DDVLA_BUILD_EXAMPLES=OFF -DDVLA_INSTALL=OFF) ;;
 esac
 if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 

@@ -48,15 +48,15 @@ inline void write_report(evaluate_options const& o, json const& configuration, d
 }
 
 /// Evaluates a laid-out model on the episodes and reports.
-template <class Model>
+template <class Model, class Device>
 void evaluate(evaluate_options const& o, json const& configuration, Model const& model, evaluation_data const& data,
-              dvla::executor* pool) {
+              dvla::executor* pool, Device const& device) {
   auto const how = dvla::evaluation_preprocessing(configuration.at("preprocess").get<std::string>(), dvla::image_side<Model>);
   dvla::folder_images const images{data.images.get(), how, {}, 0, pool};
   auto const episodes = dvla::fixed_episodes(images.images_per_class(), {o.way, o.shot, o.query}, o.episodes, o.seed);
   progress_line line;
   auto const result = dvla::evaluate_episodes(
-      model, images, data.vectors ? &*data.vectors : nullptr, episodes, pool, [&](dvla::evaluation const& so_far) {
+      model, images, data.vectors ? &*data.vectors : nullptr, episodes, device, [&](dvla::evaluation const& so_far) {
         double const fraction = static_cast<double>(so_far.accuracies.size()) / static_cast<double>(episodes.size());
         if (!line.due(fraction)) return;
         auto const [mean, half] = so_far.accuracy();

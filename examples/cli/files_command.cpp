@@ -7,6 +7,7 @@
 #include <dvla/core/thread_pool.hpp>
 #include <dvla/version.hpp>
 
+#include "device_info.hpp"
 #include "model_tool.hpp"
 #include "run_support.hpp"
 
@@ -44,10 +45,14 @@ void describe_checkpoint(std::string const& file) {
 void info(info_options const& o) {
   dvla::thread_pool const pool(o.threads);
   std::printf("dvla %s, %s instructions, %zu threads\n", DVLA_VERSION_STRING, xsimd::default_arch::name(), pool.threads());
+  if (o.device) {
+    std::fputs(describe_device().c_str(), stdout);
+    return;
+  }
   if (!o.checkpoint.empty()) describe_checkpoint(o.checkpoint);
   if (o.checkpoint.empty() || !o.model.empty())
     for (auto const& name : model_names())
-      if (o.model.empty() || o.model == name) std::fputs(make_model(name)->describe(64).c_str(), stdout);
+      if (o.model.empty() || o.model == name) std::fputs(make_model(name, {})->describe(64).c_str(), stdout);
 }
 
 void convert(convert_options const& o) {

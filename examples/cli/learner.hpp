@@ -83,7 +83,8 @@ struct learner_choice {
 }
 
 /// Loads a learner where file and method both have semantic modules, its backbone alone otherwise.
-inline void load_learner(dvla::parameters<float>& weights, dvla::tensor_archive const& archive, learner_choice const& choice) {
+template <class Device>
+void load_learner(dvla::parameters<float, Device>& weights, dvla::tensor_archive const& archive, learner_choice const& choice) {
   dvla::load_options how;
   how.skip_other_head = true;
   if (choice.method == "prototypical" || !holds_semantic_modules(archive)) {

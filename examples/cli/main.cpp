@@ -57,7 +57,13 @@ void add_data(CLI::App& app, cli::data_options& o) {
   app.add_option("--data", o.root, "data set: a folder with base, val and novel")->required();
   app.add_option("--preprocess", o.preprocess, "imagenet (256, centre crop 224; default), cifar, imagenet-short")
       ->check(CLI::IsMember({"imagenet", "cifar", "imagenet-short"}));
-  app.add_flag("--in-memory", o.in_memory, "decode every image once and keep it");
+  app.add_flag("--in-memory", o.in_memory, "decode every image once and keep it, on a card in its memory");
+}
+
+void add_compute(CLI::App& app, cli::compute_options& o) {
+  app.add_option("--device", o.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  app.add_option("--precision", o.precision, "of a card: f32 (strict), tf32 (default) or bf16")
+      ->check(CLI::IsMember({"f32", "tf32", "bf16"}));
 }
 
 void add_run(CLI::App& app, cli::run_options& o) {
@@ -92,6 +98,7 @@ void add_episode(CLI::App& app, Options& o) {
 
 void add_pretrain(CLI::App& app, cli::pretrain_options& o) {
   add_data(app, o.data);
+  add_compute(app, o.compute);
   app.add_option("--model", o.model, "the backbone")->required()->check(CLI::IsMember(cli::model_names()));
   add_run(app, o.run);
   app.add_option("--epochs", o.epochs, "times every image is seen (published: 800)")->capture_default_str();
@@ -106,8 +113,8 @@ void add_pretrain(CLI::App& app, cli::pretrain_options& o) {
   app.add_option("--mixup", o.mixup, "Mixup's alpha; 0: off")->capture_default_str();
   app.add_option("--cutmix", o.cutmix, "CutMix's alpha; 0: off")->capture_default_str();
   app.add_option("--drop-path", o.drop_path, "rate at the last block (published: 0.5)")->capture_default_str();
-  app.add_option("--augment", o.augment, "pretrain (resized crop, flip, colours), crop (padded window, flip), none")
-      ->check(CLI::IsMember({"pretrain", "crop", "none", "episodic-cifar"}))
+  app.add_option("--augment", o.augment, "published (resized crop, flip, RandAugment), pretrain (resized crop, flip, colours), crop (padded window, flip), none")
+      ->check(CLI::IsMember({"published", "pretrain", "crop", "none", "episodic-cifar"}))
       ->capture_default_str();
   app.add_option("--smallest-area", o.smallest_area, "of a resized crop (published: 0.08)")->capture_default_str();
   app.add_option("--erasing", o.erasing, "probability of random erasing (published: 0.25)")->capture_default_str();
@@ -119,6 +126,7 @@ void add_pretrain(CLI::App& app, cli::pretrain_options& o) {
 
 void add_meta(CLI::App& app, cli::meta_options& o) {
   add_data(app, o.data);
+  add_compute(app, o.compute);
   app.add_option("--checkpoint", o.checkpoint, "the backbone to begin with; without it, random weights")->check(CLI::ExistingFile);
   app.add_option("--model", o.model, "the backbone's configuration; known from a checkpoint of this tool")
       ->check(CLI::IsMember(cli::model_names()));
@@ -140,6 +148,7 @@ void add_meta(CLI::App& app, cli::meta_options& o) {
 
 void add_evaluate(CLI::App& app, cli::evaluate_options& o) {
   add_data(app, o.data);
+  add_compute(app, o.compute);
   app.add_option("--checkpoint", o.checkpoint, "the model")->required()->check(CLI::ExistingFile);
   app.add_option("--model", o.model, "its configuration; known from a checkpoint of this tool")
       ->check(CLI::IsMember(cli::model_names()));
@@ -154,6 +163,7 @@ void add_evaluate(CLI::App& app, cli::evaluate_options& o) {
 
 void add_info(CLI::App& app, cli::info_options& o) {
   app.add_option("--checkpoint", o.checkpoint, "a .pth or .safetensors file")->check(CLI::ExistingFile);
+  app.add_flag("--device", o.device, "the card: its name, memory, driver, and what was compiled in");
   app.add_option("--model", o.model, "the model to tell of; without it and a checkpoint, all")
       ->check(CLI::IsMember(cli::model_names()));
   app.add_option("--threads", o.threads, "0: what the machine offers")->capture_default_str();
@@ -194,9 +204,9 @@ int run(int count, char** words) {
   } catch (CLI::ParseError const& problem) {
     return app.exit(problem) == 0 ? 0 : 2;
   }
-  if (app.got_subcommand("pretrain")) cli::make_model(pretrain.model)->pretrain(pretrain);
-  if (app.got_subcommand("meta-train")) cli::make_model(model_name(meta.model, meta.checkpoint))->meta_train(meta);
-  if (app.got_subcommand("evaluate")) cli::make_model(model_name(evaluate.model, evaluate.checkpoint))->evaluate(evaluate);
+  if (app.got_subcommand("pretrain")) cli::make_model(pretrain.model, pretrain.compute)->pretrain(pretrain);
+  if (app.got_subcommand("meta-train")) cli::make_model(model_name(meta.model, meta.checkpoint), meta.compute)->meta_train(meta);
+  if (app.got_subcommand("evaluate")) cli::make_model(model_name(evaluate.model, evaluate.checkpoint), evaluate.compute)->evaluate(evaluate);
   if (app.got_subcommand("info")) cli::info(info);
   if (app.got_subcommand("convert")) cli::convert(convert);
   return 0;

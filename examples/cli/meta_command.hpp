@@ -66,15 +66,16 @@ struct meta_data {
 };
 
 /// Trains a laid-out and loaded model until the end of the run.
-template <class Model>
+template <class Model, class Device>
 void meta_train(meta_options const& o, learner_choice const& choice, json const& configuration, run_folder const& folder,
-                Model& model, dvla::parameters<float>& weights, meta_data const& data, dvla::executor* pool) {
+                Model& model, dvla::parameters<float, Device>& weights, meta_data const& data, dvla::executor* pool,
+                Device const& device) {
   constexpr std::size_t side = dvla::image_side<Model>;
   auto const how = dvla::evaluation_preprocessing(configuration.at("preprocess").get<std::string>(), side);
   dvla::folder_images const base{data.base.get(), how, dvla::training_augmentation(o.augment), o.run.seed, pool};
   dvla::folder_images const val{data.val.get(), how, {}, 0, pool};
   auto const vectors = [&](auto const& v) { return v ? &*v : nullptr; };
-  dvla::meta_trainer trainer(model, weights, base, vectors(data.base_vectors), settings_of(o), pool);
+  dvla::meta_trainer trainer(model, weights, base, vectors(data.base_vectors), settings_of(o), device);
   if (folder.continues()) {
     auto const before = dvla::open_tensors(folder.last());
     expect_same(configuration_of(before), configuration, folder.last().string());

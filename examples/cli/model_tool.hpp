@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include <dvla/kernels/precision.hpp>
+
 #include "options.hpp"
 
 namespace cli {
@@ -27,9 +29,19 @@ class model_tool {
 [[nodiscard]] std::unique_ptr<model_tool> make_conv4_84();
 [[nodiscard]] std::unique_ptr<model_tool> make_conv4_32();
 
+/// The same on a card; in a build without CUDA none of them is there.
+template <dvla::precision P>
+struct make_on_card {
+  [[nodiscard]] static std::unique_ptr<model_tool> visformer_tiny_224();
+  [[nodiscard]] static std::unique_ptr<model_tool> visformer_tiny_84();
+  [[nodiscard]] static std::unique_ptr<model_tool> visformer_small_32();
+  [[nodiscard]] static std::unique_ptr<model_tool> conv4_84();
+  [[nodiscard]] static std::unique_ptr<model_tool> conv4_32();
+};
+
 /// The models' names as --model takes them.
 [[nodiscard]] std::vector<std::string> model_names();
-/// Throws for a name that is not one of them.
-[[nodiscard]] std::unique_ptr<model_tool> make_model(std::string_view name);
+/// Throws for a name that is not one of them, and for a device or precision that is not there.
+[[nodiscard]] std::unique_ptr<model_tool> make_model(std::string_view name, compute_options const& where);
 
 }  // namespace cli

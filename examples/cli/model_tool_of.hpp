@@ -11,12 +11,12 @@ namespace cli {
 /// Stands for "no model with semantics on this backbone".
 struct no_semantic_model {};
 
-template <class Backbone, class Semantic = no_semantic_model>
+template <class Device, class Backbone, class Semantic = no_semantic_model>
 class model_tool_of final : public model_tool {
  public:
   explicit model_tool_of(std::string name) : name_(std::move(name)) {}
 
-  void pretrain(pretrain_options const& options) const override { cli::pretrain<Backbone>(options); }
+  void pretrain(pretrain_options const& options) const override { cli::pretrain<Backbone, Device>(options); }
 
   void meta_train(meta_options const& o) const override {
     watch_signals();
@@ -33,10 +33,11 @@ class model_tool_of final : public model_tool {
     meta_data const data(o, choice, &pool);
     std::size_t const classes = data.base->folder().classes.size(), head = start ? head_classes(*start, classes) : classes;
     std::size_t const width = data.base_vectors ? data.base_vectors->width : 0;
-    with_model(choice, head, width, o.run.seed, [&](auto& model, auto& weights) {
+    auto const device = device_of<Device>(pool);
+    with_model(device, choice, head, width, o.run.seed, [&](auto& model, auto& weights) {
       set_drop_path(model, o.drop_path);
       if (start && !folder.continues()) load_learner(weights, *start, choice);
-      cli::meta_train(o, choice, configuration, folder, model, weights, data, &pool);
+      cli::meta_train(o, choice, configuration, folder, model, weights, data, &pool, device);
     });
   }
 
@@ -50,9 +51,10 @@ class model_tool_of final : public model_tool {
     dvla::expect(choice.method == "prototypical" || holds_semantic_modules(archive), o.checkpoint, " is a backbone without ",
                  choice.method, "'s modules; meta-train it first, or evaluate it with --method prototypical");
     evaluation_data const data(o, choice, archive, &pool);
-    with_model(choice, head_classes(archive, 1), data.vectors ? data.vectors->width : 0, 0, [&](auto& model, auto& weights) {
+    auto const device = device_of<Device>(pool);
+    with_model(device, choice, head_classes(archive, 1), data.vectors ? data.vectors->width : 0, 0, [&](auto& model, auto& weights) {
       load_learner(weights, archive, choice);
-      cli::evaluate(o, configuration, model, data, &pool);
+      cli::evaluate(o, configuration, model, data, &pool, device);
     });
   }
 
@@ -73,9 +75,9 @@ class model_tool_of final : public model_tool {
  private:
   /// Makes the learner of a choice, initialises it and calls f(model, weights).
   template <class F>
-  void with_model(learner_choice const& choice, std::size_t classes, std::size_t width, std::uint64_t seed, F const& f) const {
+  void with_model(Device const& device, learner_choice const& choice, std::size_t classes, std::size_t width, std::uint64_t seed, F const& f) const {
     auto const run = [&](auto& model) {
-      dvla::parameters weights(model);
+      dvla::parameters weights(model, device);
       dvla::initialise(model, seed);
       f(model, weights);
     };

@@ -23,6 +23,12 @@ struct learner_options {
   std::optional<bool> centre, unit;
 };
 
+/// Where and how a command computes.
+struct compute_options {
+  std::string device = "cpu";
+  std::optional<std::string> precision;  // of a card: f32, tf32 or bf16
+};
+
 /// How a run is kept and how long it lasts.
 struct run_options {
   std::string out;
@@ -35,6 +41,7 @@ struct run_options {
 
 struct pretrain_options {
   data_options data;
+  compute_options compute;
   run_options run;
   std::string model, augment = "pretrain";
   double epochs = 100, warmup = 5, lr = 5e-4, weight_decay = 0.05, k_decay = 1, label_smoothing = 0.1, mixup = 0.3, cutmix = 1;
@@ -45,6 +52,7 @@ struct pretrain_options {
 
 struct meta_options {
   data_options data;
+  compute_options compute;
   run_options run;
   learner_options learner;
   std::string checkpoint, augment = "none";
@@ -55,6 +63,7 @@ struct meta_options {
 
 struct evaluate_options {
   data_options data;
+  compute_options compute;
   learner_options learner;
   std::string checkpoint, split = "novel", json;
   std::optional<std::string> model;
@@ -68,6 +77,7 @@ struct convert_options {
 
 struct info_options {
   std::string checkpoint, model;
+  bool device = false;
   std::size_t threads = 0;
 };
 

@@ -5,8 +5,16 @@
 #include <dvla/fewshot/evaluator.hpp>
 #include <dvla/fewshot/folder_images.hpp>
 #include <dvla/fewshot/pretrainer.hpp>
+#include <dvla/kernels/precision.hpp>
 
 #include "run_support.hpp"
+
+namespace dvla::inline DVLA_ABI {
+
+template <class X, precision P>
+class device_loader;  // data/cuda/device_loader.cuh, which only the models on a card include
+
+}  // namespace dvla::inline DVLA_ABI
 
 namespace cli {
 
@@ -66,88 +74,139 @@ namespace cli {
 }
 
 /// Nearest-prototype accuracy on fixed 5-way 1-shot and 5-shot episodes of the validation classes.
-template <class Backbone>
-[[nodiscard]] std::string validate_backbone(Backbone const& net, dvla::folder_images const& images, dvla::executor* pool) {
+template <class Backbone, class Device>
+[[nodiscard]] std::string validate_backbone(Backbone const& net, dvla::folder_images const& images, Device const& device) {
   dvla::nearest_prototype<Backbone> const classifier{net};
   std::string text = "validation, 600 episodes 5-way:";
   for (std::size_t const shot : {1u, 5u}) {
     auto const episodes = dvla::fixed_episodes(images.images_per_class(), {5, shot, 15}, 600);
-    auto const [mean, half] = dvla::evaluate_episodes(classifier, images, nullptr, episodes, pool).accuracy();
+    auto const [mean, half] = dvla::evaluate_episodes(classifier, images, nullptr, episodes, device).accuracy();
     text += format(" %zu-shot %.2f +- %.2f %%", shot, 100 * mean, 100 * half);
   }
   return text;
 }
 
-template <class Backbone>
+/// A run of pre-training between the finding of its data and the writing of its model.
+template <class Backbone, class Device>
+class pretraining {
+ public:
+  pretraining(pretrain_options const& o, run_folder const& folder, dvla::executor* pool, Device const& device)
+      : options_(o),
+        folder_(folder),
+        pool_(pool),
+        device_(device),
+        preprocess_(o.data.preprocess.value_or("imagenet")),
+        how_(dvla::evaluation_preprocessing(preprocess_, Backbone::config.image)),
+        base_(open_images(o.data, "base", pool)),
+        val_(o.validate_every > 0 ? open_images(o.data, "val", pool) : nullptr),
+        classes_(base_->folder().classes.size()),
+        configuration_(pretrain_configuration(o, classes_, preprocess_)),
+        net_(classes_),
+        weights_(net_, device) {
+    dvla::initialise(net_, o.run.seed);
+    if constexpr (requires { net_.drop_path(o.drop_path); }) net_.drop_path(o.drop_path);
+    if (!folder.continues()) return;
+    before_ = dvla::open_tensors(folder.last());
+    expect_same(configuration_of(*before_), configuration_, folder.last().string());
+    first_ = dvla::read_training_state(*before_).step;
+  }
+
+  /// Trains to the end and writes the model.
+  void run() {
+    dvla::epoch_order order({base_->size(), options_.batch, options_.repeats, true, options_.run.seed});
+    auto const what = augmentation_of(options_, how_);
+    auto const settings = settings_of(options_);
+    if constexpr (!Device::is_host) {
+      if (options_.data.in_memory) {  // on the card
+        using pixel = typename Device::template stored<float>;
+        dvla::device_loader<pixel, Device::arithmetic> loader(
+            device_, *base_, order, how_, what, {classes_, settings.mix, settings.label_smoothing, settings.seed, first_}, pool_);
+        return train(loader, settings);
+      }
+    }
+    std::size_t const workers = pool_->threads() == 1 ? 0 : std::max<std::size_t>(1, pool_->threads() / (Device::is_host ? 4 : 1));
+    dvla::batch_loader loader(*base_, order, how_, what, options_.run.seed, {workers, workers + 1, first_});
+    train(loader, settings);
+  }
+
+ private:
+  template <class Loader>
+  void train(Loader& loader, dvla::pretrain_settings const& settings) {
+    folder_.make();
+    dvla::pretrainer trainer(net_, weights_, loader, classes_, settings, device_);
+    if (before_) trainer.state() = dvla::load_training(*before_, weights_, trainer.optimizer(), trainer.average());
+    before_.reset();
+    dvla::checkpoint_texts const texts{{"dvla.configuration", configuration_.dump()}};
+    auto const save = [&] {
+      dvla::save_training(folder_.last(), weights_, trainer.optimizer(), trainer.state(), texts, trainer.average());
+    };
+    line_.note(format("%s: %zu parameters, %zu classes, %zu images, %llu steps of %zu; from step %llu", options_.model.c_str(),
+                      weights_.count(), classes_, base_->size(), static_cast<unsigned long long>(trainer.total_steps()),
+                      options_.batch, static_cast<unsigned long long>(first_)));
+    save_clock saves(options_.run.save_every);
+    double const seconds_at_start = trainer.state().seconds;
+    double next_validation = validation_after(static_cast<double>(first_) / static_cast<double>(loader.steps_per_epoch()));
+    while (!trainer.done()) {
+      auto const report = trainer.step();
+      show(report, seconds_at_start);
+      if (val_ && report.epoch >= next_validation && !trainer.done()) {
+        next_validation = validation_after(report.epoch);
+        line_.note(format("epoch %.1f: ", report.epoch) + validate());
+      }
+      if (saves.due(report.step) || trainer.done()) save();
+      if (stop_requested) {
+        save();
+        throw interrupted{dvla::concat("stopped at step ", report.step, "; --resume continues from ", folder_.last().string())};
+      }
+    }
+    if (auto const* average = trainer.average()) {
+      weights_.weights().write(average->read());
+      weights_.weights_changed();
+    }
+    dvla::save_model(folder_.file("model.safetensors"), weights_, trainer.state().step, texts);
+    line_.clear();
+    std::printf("model: %s\n", folder_.file("model.safetensors").c_str());
+    if (val_) std::printf("%s\n", validate().c_str());
+  }
+
+  [[nodiscard]] double validation_after(double epoch) const {
+    return val_ ? (std::floor(epoch / options_.validate_every) + 1) * options_.validate_every : 0;
+  }
+  [[nodiscard]] std::string validate() const { return validate_backbone(net_, {val_.get(), how_, {}, 0, pool_}, device_); }
+
+  void show(dvla::pretrain_report const& report, double seconds_at_start) {
+    ++counted_;
+    mean_loss_ += (report.loss - mean_loss_) / static_cast<double>(std::min<std::uint64_t>(counted_, 50));
+    if (!line_.due(report.progress)) return;
+    double const seconds = report.seconds - seconds_at_start;
+    line_.show(report.progress, format("epoch %.2f  loss %.4f  rate %.2e  %.0f images/s, %.0f %% of the time waiting for them", report.epoch,
+                                       mean_loss_, report.rate, static_cast<double>(counted_ * options_.batch) / seconds,
+                                       100 * report.waited / seconds));
+  }
+
+  pretrain_options const& options_;
+  run_folder const& folder_;
+  dvla::executor* pool_;
+  Device device_;
+  std::string preprocess_;
+  dvla::preprocessing how_;
+  std::unique_ptr<dvla::image_source> base_, val_;
+  std::size_t classes_;
+  json configuration_;
+  Backbone net_;
+  dvla::parameters<float, Device> weights_;
+  std::optional<dvla::tensor_archive> before_;
+  std::uint64_t first_ = 0, counted_ = 0;
+  double mean_loss_ = 0;
+  progress_line line_;
+};
+
+template <class Backbone, class Device>
 void pretrain(pretrain_options const& o) {
   watch_signals();
   run_folder const folder(o.run);
   dvla::thread_pool pool(o.run.threads);
-  std::string const preprocess = o.data.preprocess.value_or("imagenet");
-  constexpr std::size_t side = Backbone::config.image;
-  auto const how = dvla::evaluation_preprocessing(preprocess, side);
-  auto const base = open_images(o.data, "base", &pool);
-  auto const val = o.validate_every > 0 ? open_images(o.data, "val", &pool) : nullptr;
-  std::size_t const classes = base->folder().classes.size();
-  auto const configuration = pretrain_configuration(o, classes, preprocess);
-
-  Backbone net(classes);
-  dvla::parameters weights(net);
-  dvla::initialise(net, o.run.seed);
-  if constexpr (requires { net.drop_path(o.drop_path); }) net.drop_path(o.drop_path);
-  std::uint64_t first = 0;
-  std::optional<dvla::tensor_archive> before;
-  if (folder.continues()) {
-    before = dvla::open_tensors(folder.last());
-    expect_same(configuration_of(*before), configuration, folder.last().string());
-    first = dvla::read_training_state(*before).step;
-  }
-  std::size_t const workers = pool.threads() == 1 ? 0 : std::max<std::size_t>(1, pool.threads() / 4);
-  dvla::batch_loader loader(*base, dvla::epoch_order({base->size(), o.batch, o.repeats, true, o.run.seed}), how,
-                            augmentation_of(o, how), o.run.seed, {workers, workers + 1, first});
-  folder.make();
-  dvla::pretrainer trainer(net, weights, loader, classes, settings_of(o), &pool);
-  if (before) trainer.state() = dvla::load_training(*before, weights, trainer.optimizer(), trainer.average());
-  before.reset();
-
-  progress_line line;
-  dvla::checkpoint_texts const texts{{"dvla.configuration", configuration.dump()}};
-  auto const save = [&] {
-    dvla::save_training(folder.last(), weights, trainer.optimizer(), trainer.state(), texts, trainer.average());
-  };
-  line.note(format("%s: %zu parameters, %zu classes, %zu images, %llu steps of %zu; from step %llu", o.model.c_str(),
-                   weights.count(), classes, base->size(), static_cast<unsigned long long>(trainer.total_steps()), o.batch,
-                   static_cast<unsigned long long>(first)));
-  save_clock saves(o.run.save_every);
-  double next_validation =
-      o.validate_every > 0
-          ? (std::floor(static_cast<double>(first) / static_cast<double>(loader.steps_per_epoch()) / o.validate_every) + 1) *
-                o.validate_every
-          : 0;
-  double mean_loss = 0, seconds_at_start = trainer.state().seconds;
-  std::uint64_t counted = 0;
-  while (!trainer.done()) {
-    auto const report = trainer.step();
-    ++counted;
-    mean_loss += (report.loss - mean_loss) / static_cast<double>(std::min<std::uint64_t>(counted, 50));
-    if (line.due(trainer.progress()))
-      line.show(trainer.progress(), format("epoch %.2f  loss %.4f  rate %.2e  %.0f images/s", report.epoch, mean_loss, report.rate,
-                                           static_cast<double>(counted * o.batch) / (report.seconds - seconds_at_start)));
-    if (val && report.epoch >= next_validation && !trainer.done()) {
-      next_validation += o.validate_every;
-      line.note(format("epoch %.1f: ", report.epoch) + validate_backbone(net, {val.get(), how, {}, 0, &pool}, &pool));
-    }
-    if (saves.due(report.step) || trainer.done()) save();
-    if (stop_requested) {
-      save();
-      throw interrupted{dvla::concat("stopped at step ", report.step, "; --resume continues from ", folder.last().string())};
-    }
-  }
-  if (auto const* average = trainer.average()) std::copy_n(average->data(), average->size(), weights.weights().data());
-  dvla::save_model(folder.file("model.safetensors"), weights, trainer.state().step, texts);
-  line.clear();
-  std::printf("model: %s\n", folder.file("model.safetensors").c_str());
-  if (val) std::printf("%s\n", validate_backbone(net, {val.get(), how, {}, 0, &pool}, &pool).c_str());
+  pretraining<Backbone, Device>(o, folder, &pool, device_of<Device>(pool)).run();
 }
 
 }  // namespace cli

@@ -24,6 +24,13 @@ using nlohmann::json;
       dvla::open_split(data.root, split), data.in_memory ? dvla::image_storage::in_memory : dvla::image_storage::on_demand, pool);
 }
 
+/// The device of a command: the CPU with the threads of the pool, or a card.
+template <class Device>
+[[nodiscard]] Device device_of(dvla::executor& pool) {
+  if constexpr (Device::is_host) return Device{&pool};
+  else return Device{};
+}
+
 /// The configuration that a checkpoint was made with; an empty object for a file of another program.
 [[nodiscard]] inline json configuration_of(dvla::named_tensors const& archive) {
   auto const text = archive.metadata("dvla.configuration");

@@ -29,7 +29,7 @@ struct learner {
     return s;
   }
   explicit learner(executor* pool)
-      : trainer((initialise(model, 2), model.backbone.drop_path(0.2), model), weights, images, &vectors, settings(), pool) {}
+      : trainer((initialise(model, 2), model.backbone.drop_path(0.2), model), weights, images, &vectors, settings(), cpu{pool}) {}
 };
 
 }  // namespace
@@ -83,7 +83,7 @@ TEST_CASE("a model with semantics refuses to train without vectors") {
   dvla_rl<tiny::config> model(tiny::classes, 8);
   parameters weights(model);
   tiny::images const images{};
-  CHECK_THROWS_WITH_AS((meta_trainer(model, weights, images, nullptr, learner::settings(), nullptr)),
+  CHECK_THROWS_WITH_AS((meta_trainer(model, weights, images, nullptr, learner::settings(), cpu{})),
                        doctest::Contains("needs semantic vectors"), error);
 }
 
@@ -95,10 +95,10 @@ TEST_CASE("a prototypical network learns stripes it has never seen") {
   meta_settings settings = learner::settings();
   settings.backbone_lr = 3e-3;
   settings.epochs = 8;
-  meta_trainer trainer(model, weights, images, nullptr, settings, nullptr);
+  meta_trainer trainer(model, weights, images, nullptr, settings, cpu{});
   while (!trainer.done()) (void)trainer.step();
   auto const episodes = fixed_episodes(val.images_per_class(), {3, 2, 3}, 40);
-  CHECK(evaluate_episodes(model, val, nullptr, episodes, nullptr).accuracy().mean > 0.8);
+  CHECK(evaluate_episodes(model, val, nullptr, episodes, cpu{}).accuracy().mean > 0.8);
 }
 
 TEST_CASE("features computed once give every episode the accuracy that it has when it runs by itself") {
@@ -107,7 +107,7 @@ TEST_CASE("features computed once give every episode the accuracy that it has wh
   initialise(model, 4);
   tiny::images const images{false};
   auto const episodes = fixed_episodes(images.images_per_class(), {4, 1, 5}, 25);
-  auto const result = evaluate_episodes(model, images, nullptr, episodes, nullptr);
+  auto const result = evaluate_episodes(model, images, nullptr, episodes, cpu{});
   CHECK(result.accuracies.size() == 25);
   CHECK(result.images <= tiny::classes * tiny::per_class);
   inference<> context;

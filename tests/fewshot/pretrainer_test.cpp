@@ -30,7 +30,7 @@ struct classifier {
   pretrainer<visformer<tiny::config>, tiny::batches> trainer;
 
   explicit classifier(executor* pool, pretrain_settings const& s = short_run(), std::uint64_t first = 0)
-      : source(first), trainer((initialise(net, 1), net.drop_path(0.2), net), weights, source, tiny::classes, s, pool) {}
+      : source(first), trainer((initialise(net, 1), net.drop_path(0.2), net), weights, source, tiny::classes, s, cpu{pool}) {}
 };
 
 }  // namespace

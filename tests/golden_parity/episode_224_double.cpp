@@ -2,6 +2,6 @@
 #include "episode_case.hpp"
 
 template <>
-void parity::episode_224<double>(report& found, golden_file const& golden, bool training) {
-  episode<dvla::visformer_tiny_224, double>(found, golden, training);
+void parity::episode_224<dvla::cpu, double>(report& found, golden_file const& golden, bool training) {
+  episode<dvla::visformer_tiny_224, dvla::cpu, double>(found, golden, training);
 }

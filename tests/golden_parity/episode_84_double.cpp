@@ -2,6 +2,6 @@
 #include "episode_case.hpp"
 
 template <>
-void parity::episode_84<double>(report& found, golden_file const& golden, bool training) {
-  episode<dvla::visformer_tiny_84, double>(found, golden, training);
+void parity::episode_84<dvla::cpu, double>(report& found, golden_file const& golden, bool training) {
+  episode<dvla::visformer_tiny_84, dvla::cpu, double>(found, golden, training);
 }

@@ -2,6 +2,6 @@
 #include "episode_case.hpp"
 
 template <>
-void parity::episode_84<float>(report& found, golden_file const& golden, bool training) {
-  episode<dvla::visformer_tiny_84, float>(found, golden, training);
+void parity::episode_84<dvla::cpu, float>(report& found, golden_file const& golden, bool training) {
+  episode<dvla::visformer_tiny_84, dvla::cpu, float>(found, golden, training);
 }

@@ -37,14 +37,14 @@ void take_coefficients(Model& model, golden_file const& golden) {
   return text == "none" ? dvla::padding::none : dvla::padding::zero_rows;
 }
 
-template <dvla::visformer_config Config, class T>
+template <dvla::visformer_config Config, class Device, class T>
 void episode(report& found, golden_file const& golden, bool training) {
   std::size_t const way = golden.count("way"), shot = golden.count("shot"), query = golden.count("query");
   auto const logits = golden.values("logits", {way * query, way});  // before anything of that size is made
   auto const support_features = golden.values("feature_support", {way * shot, Config.features()});
   // The pre-training head takes no part in an episode; a single class keeps it small.
   dvla::dvla_rl<Config, T> model(1);
-  dvla::parameters weights(model);
+  dvla::parameters weights(model, Device{});
   fill_by_name(weights, golden);
   take_coefficients(model, golden);
   model.options.pad = padding_of(golden);
@@ -56,10 +56,10 @@ void episode(report& found, golden_file const& golden, bool training) {
   auto const local = unit_rows_by_name<T>(golden, "input.local", way * golden.count("local_phrases_per_class"), 512);
   auto const global = unit_rows_by_name<T>(golden, "input.global", way, 512);
 
-  dvla::tape<> tape;
+  dvla::tape<Device> tape;
   tape.training(training);
-  using images = dvla::episode_images<Config, T, dvla::tape<>>;
-  using semantics = dvla::episode_semantics<T, dvla::tape<>>;
+  using images = dvla::episode_images<Config, T, dvla::tape<Device>>;
+  using semantics = dvla::episode_semantics<T, dvla::tape<Device>>;
   auto const out = model.episode(images{tape(support), tape(queries), way}, semantics{tape(local), tape(global)}, &actions);
   auto const number = [&](std::string const& name, double value) {
     found.add("rewards and losses", name, relative_error(std::vector{value}, golden.values(name, {1}), 1e-3), bounds_of<T>.output);
@@ -77,9 +77,9 @@ void episode(report& found, golden_file const& golden, bool training) {
   number("loss_sup", out.loss_supervised);
   number("loss_rl", out.loss_rl);
   number("loss_align", out.loss_align);
-  number("loss_total", static_cast<double>(out.loss.value().data[0]));
+  number("loss_total", static_cast<double>(out.loss.host()[0]));
   auto const tensor = [&](char const* name, auto const& v, std::vector<double> const& reference) {
-    found.add(name, name, relative_error(v.value().data, reference), bounds_of<T>.output);
+    found.add(name, name, relative_error(v.host(), reference), bounds_of<T>.output);
   };
   tensor("prototypes", out.prototypes, golden.values("prototypes", extents_of(out.prototypes)));
   tensor("logits", out.logits, logits);

@@ -42,16 +42,18 @@ void for_each_published(dvla::archive_layout const& layout, F&& f) {
 }
 
 /// Sets all parameters of a model by their names, with a prefix.
-template <class T>
-void fill_by_name(dvla::parameters<T>& weights, golden_file const& golden, std::string const& prefix = "") {
+template <class T, class Device>
+void fill_by_name(dvla::parameters<T, Device>& weights, golden_file const& golden, std::string const& prefix = "") {
   for (auto const& e : weights.entries()) {
     auto const sequence = golden.sequence(prefix + e.name);
     auto const rule = value_rule(e.name, e.layout);
-    T* const data = weights.data(e);
+    std::vector<T> data(e.count);
     for_each_published(e.layout, [&](std::size_t i, std::size_t at) {
       data[at] = static_cast<T>(rule.first + rule.second * sequence.s(i));
     });
+    weights.write(e, data);
   }
+  weights.weights_changed();
 }
 
 /// L2 norm of a tensor and its dot product with signed("proj:" + name), as golden files store gradients and states.

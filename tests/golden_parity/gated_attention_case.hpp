@@ -19,13 +19,22 @@ std::vector<T> direction(golden_file const& golden, std::string const& name, std
 }
 
 template <class V>
-double dot(V const& x, auto const& weights) {
+double dot(V const& variable, auto const& weights) {
+  auto const x = variable.host();
   double total = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) total += static_cast<double>(x.value().data[i]) * static_cast<double>(weights[i]);
+  for (std::size_t i = 0; i < x.size(); ++i) total += static_cast<double>(x[i]) * static_cast<double>(weights[i]);
   return total;
 }
 
-template <std::size_t Dim, std::size_t Heads, class T>
+/// The gradient of a watched input in host memory.
+template <class T, class S, class C>
+std::vector<T> host_gradient(dvla::variable<T, S, C> const& v) {
+  std::vector<T> out(v.size());
+  download(v.context().device(), v.size(), v.gradient().data, out.data());
+  return out;
+}
+
+template <std::size_t Dim, std::size_t Heads, class Device, class T>
 void gated_block(report& found, golden_file const& golden) {
   using dvla::dyn;
   using dvla::shape;
@@ -35,7 +44,7 @@ void gated_block(report& found, golden_file const& golden) {
   std::string const prefix = "gated" + std::to_string(Dim) + ".";
   auto const levels = golden.reals("level_weights", 2);
   dvla::models::gated_attention<Dim, Heads, T> block;
-  dvla::parameters weights(block);
+  dvla::parameters weights(block, Device{});
   fill_by_name(weights, golden, prefix);
 
   dvla::tensor<T, shape<dyn, dyn, Dim>> z(batch, tokens);
@@ -46,7 +55,7 @@ void gated_block(report& found, golden_file const& golden) {
   dvla::tensor<T, shape<dyn, 1, 1>> gates(batch);
   gates.fill(static_cast<T>(golden.reals("gate")[0]));
 
-  dvla::tape<> tape;
+  dvla::tape<Device> tape;
   auto const vz = tape(z).watch();
   auto const vl = tape(local).watch(), vg = tape(global).watch();
   auto const semantic = block.tokens(vl, vg, {levels[0], levels[1]});
@@ -56,9 +65,9 @@ void gated_block(report& found, golden_file const& golden) {
   auto const along_fused = direction<T>(golden, "proj:fused", fused.size());
   auto const& b = bounds_of<T>;
   auto const first = [&](char const* name, auto const& v) {
-    found.add(name, name, relative_error(v.value().data, golden.first_values(name, extents_of(v))), b.output);
+    found.add(name, name, relative_error(v.host(), golden.first_values(name, extents_of(v))), b.output);
   };
-  found.add("tokens", "tokens", relative_error(semantic.value().data, reference), b.output);
+  found.add("tokens", "tokens", relative_error(semantic.host(), reference), b.output);
   first("z_context", context);
   first("fused", fused);
   auto const projection = [&](char const* name, double value) {
@@ -74,29 +83,29 @@ void gated_block(report& found, golden_file const& golden) {
   tape.backward(evaluate(loss + other));
   double const largest = largest_gradient(golden);
   auto const input = [&](char const* name, auto const& v, std::vector<double> const& stored) {
-    found.add(name, name, relative_error(v.gradient().data, stored, b.gradient_floor * largest), b.gradient);
+    found.add(name, name, relative_error(host_gradient(v), stored, b.gradient_floor * largest), b.gradient);
   };
   input("grad_z", vz, golden.first_values("grad_z", extents_of(vz)));
   input("grad_local", vl, golden.values("grad_local", extents_of(vl)));
   input("grad_global", vg, golden.values("grad_global", extents_of(vg)));
   for (auto const& e : weights.entries())
-    compare_gradient(found, golden, prefix + e.name, weights.gradients().data() + e.offset, e.layout, largest);
+    compare_gradient(found, golden, prefix + e.name, weights.read_gradient(e).data(), e.layout, largest);
 }
 
 /// The file's number of heads, of those that are compiled.
-template <std::size_t Dim, class T, std::size_t... Heads>
+template <std::size_t Dim, class Device, class T, std::size_t... Heads>
 void gated_block_of_heads(report& found, golden_file const& golden, std::index_sequence<Heads...>) {
   std::size_t const heads = golden.count("heads");
-  if (!((heads == Heads && (gated_block<Dim, Heads, T>(found, golden), true)) || ...))
+  if (!((heads == Heads && (gated_block<Dim, Heads, Device, T>(found, golden), true)) || ...))
     golden.refuse("gated attention of ", heads, " heads is not compiled into this program; 1, 2, 3, 4, 6, 8, 12 and 16 are");
 }
 
-template <class T>
+template <class Device, class T>
 void gated_attention_case(report& found, golden_file const& golden) {
   using heads = std::index_sequence<1, 2, 3, 4, 6, 8, 12, 16>;
   std::size_t const dim = golden.count("dim");
-  if (dim == 192) gated_block_of_heads<192, T>(found, golden, heads{});
-  else if (dim == 384) gated_block_of_heads<384, T>(found, golden, heads{});
+  if (dim == 192) gated_block_of_heads<192, Device, T>(found, golden, heads{});
+  else if (dim == 384) gated_block_of_heads<384, Device, T>(found, golden, heads{});
   else golden.refuse("gated attention of ", dim, " channels is not compiled into this program; 192 and 384 are");
 }
 

@@ -34,12 +34,12 @@ void compare_gradient(report& found, golden_file const& golden, std::string cons
 }
 
 /// All gradients of a model; every one must be in the file, except those of parameters whose names begin with `unused`.
-template <class T>
-void compare_gradients(report& found, golden_file const& golden, dvla::parameters<T> const& weights, std::string_view unused = "") {
+template <class T, class Device>
+void compare_gradients(report& found, golden_file const& golden, dvla::parameters<T, Device> const& weights, std::string_view unused = "") {
   double const largest = largest_gradient(golden);
   for (auto const& e : weights.entries()) {
     if (e.kind != dvla::role::weight || (!unused.empty() && e.name.starts_with(unused))) continue;
-    compare_gradient(found, golden, e.name, weights.gradients().data() + e.offset, e.layout, largest);
+    compare_gradient(found, golden, e.name, weights.read_gradient(e).data(), e.layout, largest);
   }
 }
 
@@ -53,13 +53,14 @@ template <class T>
 }
 
 /// The state after training; a parameter whose gradient is analytically zero is compared in double only.
-template <class T>
-void compare_state(report& found, golden_file const& golden, dvla::parameters<T> const& weights, std::size_t steps) {
+template <class T, class Device>
+void compare_state(report& found, golden_file const& golden, dvla::parameters<T, Device> const& weights, std::size_t steps) {
   for (auto const& e : weights.entries()) {
     bool const trained = e.kind == dvla::role::weight;
+    auto const reference = golden.values("final." + e.name + ".norm_proj", {2});
     if (sizeof(T) == 4 && trained && golden.values("grad." + e.name + ".norm_proj", {2})[0] == 0) continue;
-    auto const computed = norm_and_projection(weights.data(e), e.layout, golden.sequence("proj:" + e.name));
-    double const error = relative_error(computed, golden.values("final." + e.name + ".norm_proj", {2}));
+    auto const computed = norm_and_projection(weights.read(e).data(), e.layout, golden.sequence("proj:" + e.name));
+    double const error = relative_error(computed, reference);
     if (trained) found.add("trained weights", e.name, error, bounds_of<T>.state);
     else found.add("running statistics", e.name, error, statistics_bound<T>(steps));
   }

@@ -1,54 +1,42 @@
-// golden_parity DIR: checks every safetensors file in DIR against the library, in double and in float, and prints a line a
-// group of tensors. Exit 0 only if all are within their bounds (tests/golden/README.md).
+// golden_parity DIR [--device cuda]: checks every safetensors file in DIR against the library, in double and in float (on a card
+// in strict float alone), and prints a line a group of tensors. Exit 0 only if all are within their bounds
+// (tests/golden/README.md).
 #include <algorithm>
 #include <cstdio>
 #include <new>
 
-#include "cases.hpp"
+#include "device_cases.hpp"
 
 namespace {
 
 using parity::golden_file;
-using parity::report;
 
-template <class T>
-bool check(std::string const& name, golden_file const& golden, void (*run)(report&, golden_file const&)) {
-  report found(name, parity::type_name<T>);
-  run(found, golden);
-  return found.print();
-}
-
-template <class T>
-void network(report& found, golden_file const& golden) {
-  std::size_t const image = golden.count("image");
-  bool const training = golden.says("train mode") || golden.says("training mode");
-  golden.require(training != (golden.says("eval mode") || golden.says("evaluation mode")), "its case must be in either eval mode or ",
-               "train mode");
-  golden.require(image == 84 || image == 224, "images of ", image, " are not compiled into this program; 84 and 224 are");
-  if (golden.says("episode")) (image == 84 ? parity::episode_84<T> : parity::episode_224<T>)(found, golden, training);
-  else (image == 84 ? parity::visformer_84<T> : parity::visformer_224<T>)(found, golden, training);
-}
-
-template <class Double, class Float>
-bool check_both(std::string const& name, golden_file const& golden, Double in_double, Float in_float) {
-  bool const first = check<double>(name, golden, in_double);
-  return check<float>(name, golden, in_float) && first;
+/// Runs every check, also after one has failed.
+bool all_of(std::initializer_list<bool> results) {
+  return std::all_of(results.begin(), results.end(), [](bool ok) { return ok; });
 }
 
 /// One file in every type that its case has, by what its metadata says it is.
-bool check_file(std::string const& name, golden_file const& golden) {
-  if (golden.says("Visformer") || golden.says("DVLA-RL episode")) return check_both(name, golden, network<double>, network<float>);
-  if (golden.says("gated")) return check_both(name, golden, parity::gated_attention<double>, parity::gated_attention<float>);
-  if (golden.says("Beta")) return check_both(name, golden, parity::beta<double>, parity::beta<float>);
-  if (golden.says("schedule")) return check<double>(name, golden, parity::schedule);
-  if (golden.says("Pillow")) return check<float>(name, golden, parity::resizing);
-  if (golden.says("test episodes")) return check<double>(name, golden, parity::sampler);
+bool check_file(std::string const& name, golden_file const& golden, bool on_cuda) {
+  using in_double = parity::device_cases<dvla::cpu, double>;
+  using in_float = parity::device_cases<dvla::cpu, float>;
+  if (golden.says("Visformer") || golden.says("DVLA-RL episode"))
+    return on_cuda ? parity::cuda_network(name, golden)
+                   : all_of({in_double::check_network(name, golden), in_float::check_network(name, golden)});
+  if (golden.says("gated"))
+    return on_cuda ? parity::cuda_block(name, golden)
+                   : all_of({in_double::check_block(name, golden), in_float::check_block(name, golden)});
+  if (golden.says("Beta"))
+    return all_of({parity::check<double>(name, golden, parity::beta<double>), parity::check<float>(name, golden, parity::beta<float>)});
+  if (golden.says("schedule")) return parity::check<double>(name, golden, parity::schedule);
+  if (golden.says("Pillow")) return parity::check<float>(name, golden, parity::resizing);
+  if (golden.says("test episodes")) return parity::check<double>(name, golden, parity::sampler);
   golden.refuse("its case \"", golden.text("case"), "\" is of no known kind");
 }
 
-bool check_file(std::filesystem::path const& path) {
+bool check_file(std::filesystem::path const& path, bool on_cuda) {
   golden_file const golden(path);
-  bool const within = check_file(path.stem().string(), golden);
+  bool const within = check_file(path.stem().string(), golden, on_cuda);
   golden.expect_all_compared();
   return within;
 }
@@ -56,9 +44,14 @@ bool check_file(std::filesystem::path const& path) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 2) {
-    std::fprintf(stderr, "usage: golden_parity DIR\nChecks every .safetensors file in DIR.\n");
+  bool const on_cuda = count == 4 && std::string_view(arguments[2]) == "--device" && std::string_view(arguments[3]) == "cuda";
+  if (count != 2 && !on_cuda) {
+    std::fprintf(stderr, "usage: golden_parity DIR [--device cuda]\nChecks every .safetensors file in DIR.\n");
     return 2;
+  }
+  if (on_cuda && !parity::cuda_is_there()) {
+    std::puts("golden_parity: no CUDA device, or a build without CUDA; nothing was checked");
+    return 77;
   }
   std::vector<std::filesystem::path> files;
   std::error_code problem;
@@ -71,7 +64,7 @@ int main(int count, char** arguments) {
   std::sort(files.begin(), files.end());
   std::size_t failed = 0;
   for (auto const& file : files) try {
-      if (!check_file(file)) ++failed;
+      if (!check_file(file, on_cuda)) ++failed;
     } catch (std::bad_alloc const&) {
       std::printf("%-32s FAILED: its settings take more memory than there is\n", file.stem().string().c_str());
       ++failed;

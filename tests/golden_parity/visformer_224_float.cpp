@@ -2,7 +2,7 @@
 #include "visformer_case.hpp"
 
 template <>
-void parity::visformer_224<float>(report& found, golden_file const& golden, bool training) {
-  if (training) visformer_training<dvla::visformer_tiny_224, float>(found, golden);
-  else visformer_evaluation<dvla::visformer_tiny_224, float>(found, golden);
+void parity::visformer_224<dvla::cpu, float>(report& found, golden_file const& golden, bool training) {
+  if (training) visformer_training<dvla::visformer_tiny_224, dvla::cpu, float>(found, golden);
+  else visformer_evaluation<dvla::visformer_tiny_224, dvla::cpu, float>(found, golden);
 }

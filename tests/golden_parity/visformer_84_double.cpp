@@ -2,7 +2,7 @@
 #include "visformer_case.hpp"
 
 template <>
-void parity::visformer_84<double>(report& found, golden_file const& golden, bool training) {
-  if (training) visformer_training<dvla::visformer_tiny_84, double>(found, golden);
-  else visformer_evaluation<dvla::visformer_tiny_84, double>(found, golden);
+void parity::visformer_84<dvla::cpu, double>(report& found, golden_file const& golden, bool training) {
+  if (training) visformer_training<dvla::visformer_tiny_84, dvla::cpu, double>(found, golden);
+  else visformer_evaluation<dvla::visformer_tiny_84, dvla::cpu, double>(found, golden);
 }

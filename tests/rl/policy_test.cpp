@@ -70,8 +70,8 @@ TEST_CASE("Density, entropy and loss are those of the Beta distribution") {
   poison(context);
   auto const vp = context(p), va = context(a);
   auto const found = rl::evaluate_policy(vp, va, {});
-  CHECK(std::abs(found.log_density - density) <= 1e-13);
-  CHECK(std::abs(found.entropy - entropy) <= 1e-13);
+  CHECK(std::abs(found.log_density.value()() - density) <= 1e-13);
+  CHECK(std::abs(found.entropy.value()() - entropy) <= 1e-13);
   CHECK(std::abs(rl::reinforce_loss(vp, va, 1.7, 0.2, {}).value()() + 1.7 * density + 0.2 * entropy) <= 1e-13);
 }
 

@@ -4,5 +4,5 @@
 #include "../model_tool_of.hpp"
 
 std::unique_ptr<cli::model_tool> cli::make_conv4_84() {
-  return std::make_unique<model_tool_of<dvla::conv4<dvla::conv4_84>>>("conv4-84");
+  return std::make_unique<model_tool_of<dvla::cpu, dvla::conv4<dvla::conv4_84>>>("conv4-84");
 }

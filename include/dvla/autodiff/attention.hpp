@@ -44,6 +44,8 @@ template <class Q, class K, class V>
   using SK = typename std::remove_cvref_t<decltype(k)>::shape_type;
   using SV = typename std::remove_cvref_t<decltype(v)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(q)>::value_type;
+  static_assert(std::is_same_v<detail::element_of<K>, T> && std::is_same_v<detail::element_of<V>, T>,
+                "attention mixes float and bfloat16 operands; bring one to the other's with convert<T>(x)");
   constexpr auto last = [](auto s, std::size_t back) { return decltype(s)::statics[decltype(s)::rank - back]; };
   static_assert((SQ::rank == 3 || SQ::rank == 4) && (SK::rank == 3 || SK::rank == 4) && SV::rank == SK::rank,
                 "attention: operands are (B, N, heads, head_dim) or, shared by the batch, (N, heads, head_dim)");
@@ -63,8 +65,8 @@ template <class Q, class K, class V>
   using result = shape<static_batch, SQ::statics[rq - 3], SQ::statics[rq - 2], SQ::statics[rq - 1]>;
   auto y = make_variable<T>(context, result(batch, sizes.queries, sizes.heads, sizes.head_dim));
   bool const keep = recorded(context, q, k, v);
-  auto lse = make_variable<T>(context, shape<dyn>(keep ? batch * sizes.heads * sizes.queries : 1));
-  auto const factor = static_cast<T>(scale);
+  auto lse = make_variable<arithmetic_t<T>>(context, shape<dyn>(keep ? batch * sizes.heads * sizes.queries : 1));
+  auto const factor = static_cast<arithmetic_t<T>>(scale);
   attention_forward(context.device(), sizes, factor, detail::head_operand<T const>(q, q.data_pointer()),
                     detail::head_operand<T const>(k, k.data_pointer()), detail::head_operand<T const>(v, v.data_pointer()),
                     detail::head_operand<T>(y, y.data_pointer()), keep ? lse.data_pointer() : nullptr);
@@ -76,7 +78,7 @@ template <class Q, class K, class V>
           if (target && !target.accumulate) fill(context.device(), count, target.data, T(0));
         attention_backward(context.device(), sizes, factor, detail::head_operand<T const>(q, q.data_pointer()),
                            detail::head_operand<T const>(k, k.data_pointer()), detail::head_operand<T const>(v, v.data_pointer()),
-                           detail::head_operand<T const>(y, y.data_pointer()), static_cast<T const*>(lse.data_pointer()),
+                           detail::head_operand<T const>(y, y.data_pointer()), static_cast<arithmetic_t<T> const*>(lse.data_pointer()),
                            detail::head_operand<T const>(y, dy), detail::head_operand<T>(q, dq.data), detail::head_operand<T>(k, dk.data),
                            detail::head_operand<T>(v, dv.data), true);
       });
@@ -96,8 +98,8 @@ template <class X>
   auto& context = x.context();
   auto y = make_variable<T>(context, shape<S::statics[0], S::statics[1], S::statics[3], S::statics[4]>(s[0], s[1], s[3], s[4]));
   bool const keep = recorded(context, x);
-  auto lse = make_variable<T>(context, shape<dyn>(keep ? s[0] * s[3] * s[1] : 1));
-  auto const factor = static_cast<T>(scale);
+  auto lse = make_variable<arithmetic_t<T>>(context, shape<dyn>(keep ? s[0] * s[3] * s[1] : 1));
+  auto const factor = static_cast<arithmetic_t<T>>(scale);
   T const* const data = x.data_pointer();
   attention_forward(context.device(), sizes, factor, detail::packed_operand(s, 0, data), detail::packed_operand(s, 1, data),
                     detail::packed_operand(s, 2, data), detail::head_operand<T>(y, y.data_pointer()),
@@ -110,7 +112,7 @@ template <class X>
         T const* const values = x.data_pointer();
         attention_backward(context.device(), sizes, factor, detail::packed_operand(extents, 0, values),
                            detail::packed_operand(extents, 1, values), detail::packed_operand(extents, 2, values),
-                           detail::head_operand<T const>(y, y.data_pointer()), static_cast<T const*>(lse.data_pointer()),
+                           detail::head_operand<T const>(y, y.data_pointer()), static_cast<arithmetic_t<T> const*>(lse.data_pointer()),
                            detail::head_operand<T const>(y, dy), detail::packed_operand(extents, 0, dx.data),
                            detail::packed_operand(extents, 1, dx.data), detail::packed_operand(extents, 2, dx.data), dx.accumulate);
       });

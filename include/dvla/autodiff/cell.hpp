@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <dvla/core/arena.hpp>
+#include <dvla/core/bfloat16.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace detail {
@@ -56,7 +57,10 @@ struct cell {
   std::size_t count = 0;
   memory_source* memory = nullptr;  // of the elements, on their device; null for parameters, which are not counted
   memory_source* home = nullptr;    // of the cell itself, in host memory
+  bfloat16* rounded = nullptr;      // a parameter's value as bfloat16, on a device that multiplies so
+  void (*copy_bytes)(void* to, void const* from, std::size_t bytes) = nullptr;  // a parameter's device's
   cell_reference<T, true> shares;   // whose value this is, if it is another cell's
+  cell* gelu_of = nullptr;          // whose exact GELU this value is, while the node that computed it is recorded
   std::uint32_t holders = 0, readers = 0;
   bool owns_value = false;
   bool wants_gradient = false;

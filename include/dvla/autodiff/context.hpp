@@ -2,12 +2,14 @@
 // and runs the recording backwards. A model is called with variables of either and cannot tell the difference.
 #pragma once
 
+#include <algorithm>
 #include <new>
+#include <span>
 #include <vector>
 
 #include <dvla/autodiff/cell.hpp>
 #include <dvla/core/philox.hpp>
-#include <dvla/core/view.hpp>
+#include <dvla/core/tensor.hpp>
 
 namespace dvla::inline DVLA_ABI {
 
@@ -61,12 +63,30 @@ class context {
   /// A cell of `count` elements: its own uninitialised memory, or the caller's.
   template <class T>
   [[nodiscard]] detail::cell<T>* make_cell(std::size_t count, T* external = nullptr) {
+    auto* const c = make_gradient_cell<T>(count);
+    c->owns_value = external == nullptr;
+    c->value = external != nullptr ? external : static_cast<T*>(arena_.allocate(count * sizeof(T)));
+    return c;
+  }
+
+  /// Numbers that an operation needs at every step, such as the labels of an episode's classes: on the device, written once and
+  /// kept as long as the context. Equal numbers share their memory.
+  [[nodiscard]] std::uint32_t const* constant(std::span<std::uint32_t const> numbers) {
+    for (auto const& c : constants_)
+      if (std::equal(c.host.begin(), c.host.end(), numbers.begin(), numbers.end())) return c.device.data();
+    constants_.push_back({{numbers.begin(), numbers.end()}, tensor<std::uint32_t, shape<dyn>, Device>(numbers.size())});
+    auto& made = constants_.back();
+    Device::copy_bytes(made.device.data(), numbers.data(), numbers.size_bytes());
+    return made.device.data();
+  }
+
+  /// A cell without elements: what stands for a value that nobody reads but that has a gradient.
+  template <class T>
+  [[nodiscard]] detail::cell<T>* make_gradient_cell(std::size_t count) {
     auto* const c = new (bookkeeping_.allocate(sizeof(detail::cell<T>))) detail::cell<T>{};
     c->count = count;
     c->memory = &arena_;
     c->home = &bookkeeping_;
-    c->owns_value = external == nullptr;
-    c->value = external != nullptr ? external : static_cast<T*>(arena_.allocate(count * sizeof(T)));
     return c;
   }
 
@@ -75,7 +95,13 @@ class context {
   [[nodiscard]] dvla::arena<cpu>& bookkeeping() { return bookkeeping_; }
 
  private:
+  struct stored_constant {
+    std::vector<std::uint32_t> host;
+    tensor<std::uint32_t, shape<dyn>, Device> device;
+  };
+
   Device device_;
+  std::vector<stored_constant> constants_;
   dvla::arena<Device> arena_;
   dvla::arena<cpu> bookkeeping_{std::size_t{1} << 20};
   std::uint64_t seed_ = 0, step_ = 0;
@@ -128,7 +154,8 @@ class tape : public context<Device> {
   };
   [[nodiscard]] no_grad_guard no_grad() { return no_grad_guard(*this); }
 
-  /// Runs f(gradient of the output) in the backward pass, unless no gradient has reached the output.
+  /// Runs f(gradient of the output) in the backward pass, unless no gradient has reached the output. An f that takes the
+  /// output's cell instead may hand its gradient's memory on.
   template <class T, class F>
   void record(detail::cell<T>* output, F f) {
     using callback = callback_node<T, F>;
@@ -178,7 +205,9 @@ class tape : public context<Device> {
     callback_node(detail::cell<T>* out, F callable) : output(out), f(std::move(callable)) {}
     void run() override {
       output->spent = true;
-      if (output->has_gradient) f(static_cast<T const*>(output->gradient));
+      if (!output->has_gradient) return;
+      if constexpr (std::is_invocable_v<F&, detail::cell<T>&>) f(*output.get());
+      else f(static_cast<T const*>(output->gradient));
     }
     detail::cell_reference<T, false> output;
     F f;

@@ -1,7 +1,10 @@
 // Convolution of images (B, H, W, C), channels last.
 #pragma once
 
+#include <optional>
+
 #include <dvla/autodiff/operand.hpp>
+#include <dvla/expr/functions.hpp>
 #include <dvla/kernels/cpu/conv.hpp>
 #include <dvla/kernels/cpu/reduce.hpp>
 
@@ -32,7 +35,35 @@ struct no_bias {
   [[nodiscard]] static constexpr bool wants_gradient() { return false; }
 };
 
-template <convolution_options Options, class X, class W, class B>
+/// Where x is the GELU of a variable z and neither has a gradient yet: the gradient of z in one pass, on a device that has one.
+template <class Device, class X, class W, class T>
+[[nodiscard]] bool convolve_backward_through_gelu(Device const& device, kernels::conv_geometry const& g, X const& x, W const& w, T const* dy) {
+  if constexpr (is_variable<X> && requires(T* dz) { conv_backward_input_gelu(device, g, dy, dy, dy, dz); }) {
+    auto* const z = x.cell()->gelu_of;
+    if (z == nullptr || x.cell()->has_gradient || z->has_gradient) return false;
+    auto const dz = add_gradient(*z);
+    if (!dz) return false;
+    conv_backward_input_gelu(device, g, dy, read_as<T>(w), static_cast<T const*>(z->value), dz.data);
+    return true;
+  }
+  return false;
+}
+
+/// Records h = gelu(z), of which the value is there already.
+template <class T, class S, class C>
+void record_gelu(variable<T, S, C> const& z, variable<T, S, C> const& h) {
+  if constexpr (C::records) {
+    if (!recorded(z.context(), z)) return;
+    auto const expression = gelu(z);
+    z.context().record(h.cell(), [&context = z.context(), extents = z.shape(), kept = keep<false>(expression)](T const* dy) {
+      backward_loop<arithmetic_t<T>, true>(context, extents, kept, view<T const, S>(dy, extents));
+    });
+    mark_gelu(h, expression);
+  }
+}
+
+/// The convolution, or with Gelu its GELU.
+template <convolution_options Options, bool Gelu = false, class X, class W, class B>
 [[nodiscard]] auto convolve(X const& x, W const& w, B const& b) {
   using SX = typename std::remove_cvref_t<decltype(x)>::shape_type;
   using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
@@ -49,7 +80,7 @@ template <convolution_options Options, class X, class W, class B>
   using result = shape<SX::statics[0], detail::convolved(SX::statics[1], SW::statics[1], Options),
                        detail::convolved(SX::statics[2], SW::statics[2], Options), out>;
   kernels::conv_geometry const g{s[0], s[1], s[2], s[3], k[0], k[1], k[2], Options.stride, Options.padding, Options.groups};
-  T const* bias = nullptr;
+  arithmetic_t<T> const* bias = nullptr;
   if constexpr (!std::is_same_v<B, no_bias>) {
     static_assert(B::shape_type::rank == 1, "convolution: the bias has one element an output channel");
     detail::expect_extent("convolution", b.shape(), 0, k, 0);
@@ -57,10 +88,17 @@ template <convolution_options Options, class X, class W, class B>
   }
   auto& context = x.context();
   auto y = make_variable<T>(context, result(s[0], detail::convolved(s[1], k[1], Options), detail::convolved(s[2], k[2], Options), k[0]));
-  conv_forward(context.device(), g, static_cast<T const*>(x.data_pointer()), static_cast<T const*>(w.data_pointer()),
-               bias, y.data_pointer());
-  if (recorded(context, x, w, b)) {
-    if constexpr (std::remove_reference_t<decltype(context)>::records)
+  std::optional<decltype(y)> h;
+  if constexpr (Gelu && requires(T* z) { conv_forward_gelu(context.device(), g, z, z, bias, z, z); }) {
+    h.emplace(make_variable<T>(context, y.shape()));
+    conv_forward_gelu(context.device(), g, static_cast<T const*>(x.data_pointer()), read_as<T>(w), bias, y.data_pointer(),
+                      h->data_pointer());
+  } else {
+    conv_forward(context.device(), g, static_cast<T const*>(x.data_pointer()), read_as<T>(w), bias, y.data_pointer());
+  }
+  bool const keep = recorded(context, x, w, b);
+  if constexpr (std::remove_reference_t<decltype(context)>::records) {
+    if (keep)
       context.record(y.cell(), [&context, g, x, w, b](T const* dy) {
         static_cast<void>(b);  // clang: a capture that is not used without a bias
         if constexpr (!std::is_same_v<B, no_bias>) {
@@ -69,11 +107,18 @@ template <convolution_options Options, class X, class W, class B>
         }
         if (auto const dw = w.add_gradient())
           conv_backward_weight(context.device(), g, static_cast<T const*>(x.data_pointer()), dy, dw.data, dw.accumulate);
-        if (auto const dx = x.add_gradient())
-          conv_backward_input(context.device(), g, dy, static_cast<T const*>(w.data_pointer()), dx.data, dx.accumulate);
+        if (!x.wants_gradient() || !convolve_backward_through_gelu(context.device(), g, x, w, dy))
+          if (auto const dx = x.add_gradient())
+            conv_backward_input(context.device(), g, dy, read_as<T>(w), dx.data, dx.accumulate);
       });
   }
-  return y;
+  if constexpr (Gelu) {
+    if (!h) return evaluate(gelu(y));
+    record_gelu(y, *h);
+    return *h;
+  } else {
+    return y;
+  }
 }
 
 }  // namespace detail
@@ -88,6 +133,12 @@ template <convolution_options Options, class X, class W>
 template <convolution_options Options, class X, class W, class B>
 [[nodiscard]] auto convolution(X const& image, W const& kernel, B const& bias) {
   return detail::convolve<Options>(detail::input(image), detail::input(kernel), detail::input(bias));
+}
+
+/// gelu(convolution<Options>(image, kernel)), in one pass where the device has one.
+template <convolution_options Options, class X, class W>
+[[nodiscard]] auto convolution_gelu(X const& image, W const& kernel) {
+  return detail::convolve<Options, true>(detail::input(image), detail::input(kernel), detail::no_bias{});
 }
 
 }  // namespace dvla::inline DVLA_ABI

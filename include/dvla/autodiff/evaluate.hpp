@@ -6,9 +6,7 @@
 
 #include <dvla/autodiff/variable.hpp>
 #include <dvla/expr/assign.hpp>
-#include <dvla/kernels/cpu/elementwise.hpp>
-#include <dvla/kernels/cpu/memory.hpp>
-#include <dvla/kernels/cpu/reduce.hpp>
+#include <dvla/kernels/cpu/gradient_sums.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace detail {
@@ -141,22 +139,10 @@ template <class S, class Loop>
   return true;
 }
 
-/// A broadcast leaf's gradient while the backward loop runs: one partial sum a chunk.
-template <class T>
-struct partial_sums {
-  gradient_target<T> total;
-  std::size_t count = 0;
-  T* memory = nullptr;
-};
-
 /// Bound leaves for the backward pass, with their sinks.
-template <class T, std::size_t R, class Loop, class Context, std::size_t Leaves>
+template <class T, std::size_t R, class Loop, class Sums>
 struct backward_binder {
-  static constexpr std::size_t most_chunks = 16;  // partial sums of a broadcast leaf; fixed, so the order of addition is too
-  Context& context;
-  std::size_t chunks;
-  std::array<partial_sums<T>, Leaves> partials{};
-  std::size_t partial_count = 0;
+  Sums& sums;
 
   auto bind(number const& n) { return forward_binder<T, R>::bind(n); }
   template <class Source>
@@ -167,27 +153,25 @@ struct backward_binder {
   template <class Source, bool Value>
   auto bind(kept_leaf<Source, Value> const& l) {
     using S = typename Source::shape_type;
+    using element = typename Source::value_type;
     // A leaf that covers the loop gets one contribution an element, even where its last extent is 1.
-    constexpr auto walk = S::rank > R || covers<S, Loop>() ? bound::inner::unit : walk_of<S, contiguous>();
-    bound::tracked_elements<T, walk, R, Value> out{};
-    view<T const, S> const layout{nullptr, l.source.shape()};
+    constexpr bool whole = S::rank > R || covers<S, Loop>();
+    constexpr auto walk = whole ? bound::inner::unit : walk_of<S, contiguous>();
+    constexpr auto gradient_walk = whole ? walk : Sums::template walk<walk>;
+    using gradient = std::conditional_t<whole, element, T>;
+    bound::tracked_elements<element, walk, gradient, gradient_walk, R, Value> out{};
+    view<element const, S> const layout{nullptr, l.source.shape()};
     if constexpr (S::rank > R) out.values.strides = {1};
     else out.values.strides = loop_strides<R>(layout);
     if constexpr (Value) out.values.data = l.source.data_pointer();
-    if constexpr (S::rank > R || covers<S, Loop>()) {
+    if constexpr (whole) {
       auto const target = l.source.add_gradient();
-      out.gradient = target.data;
+      out.gradient = {target.data, out.values.strides};
       out.into = !target ? bound::sink::none : target.accumulate ? bound::sink::add : bound::sink::write;
     } else if (l.source.wants_gradient()) {
-      auto& p = partials[partial_count++];
-      p.total = l.source.add_gradient();
-      p.count = l.source.size();
-      // The sum comes last, and another leaf of this loop may write to the same gradient before: it starts at zero.
-      if (!std::exchange(p.total.accumulate, true)) fill(context.device(), p.count, p.total.data, T(0));
-      p.memory = static_cast<T*>(context.memory().allocate(chunks * p.count * sizeof(T)));
-      fill(context.device(), chunks * p.count, p.memory, T(0));
-      out.gradient = p.memory;
-      out.into = bound::sink::add;
+      auto const collector = sums.open(out.values.strides, l.source.size(), l.source.add_gradient());
+      out.gradient = {collector.data, collector.strides};
+      out.into = collector.into;
     }
     return out;
   }
@@ -197,15 +181,6 @@ struct backward_binder {
     return bind_children<Op>(n.children, std::index_sequence_for<C...>{});
   }
 
-  /// Adds the partial sums to the gradients, chunk by chunk in order, and returns their memory.
-  void finish() {
-    for (std::size_t i = 0; i < partial_count; ++i) {
-      auto const& p = partials[i];
-      column_sum(context.device(), chunks, p.count, p.memory, p.total.data, p.total.accumulate);
-      context.memory().release(p.memory, chunks * p.count * sizeof(T));
-    }
-  }
-
  private:
   template <class Op, class... C, std::size_t... I>
   auto bind_children(pack<C...> const& children, std::index_sequence<I...>) {
@@ -213,37 +188,43 @@ struct backward_binder {
   }
 };
 
-/// Moves the sinks of broadcast leaves to a chunk's own partial sums.
-template <class E, class P>
-void offset_partials(E& e, std::size_t chunk, P const& partials, std::size_t count) {
-  if constexpr (requires { e.children; }) {
-    for_each(e.children, [&](auto& child) { offset_partials(child, chunk, partials, count); });
-  } else if constexpr (requires { e.gradient; }) {
-    for (std::size_t i = 0; i < count; ++i)
-      if (e.gradient == partials[i].memory) {
-        e.gradient += chunk * partials[i].count;
-        break;
-      }
-  }
-}
-
 /// The backward pass of a kept expression over a loop of shape S; dy has the loop's shape, or inner extent 1.
-template <class T, bool Flat, class S, class DyShape, class Context, class Kept>
-void backward_loop(Context& context, S const& extents, Kept const& kept, view<T const, DyShape> const& dy) {
+template <class T, bool Flat, class S, class Dy, class DyShape, class Context, class Kept>
+void backward_loop(Context& context, S const& extents, Kept const& kept, view<Dy, DyShape> const& dy) {
   constexpr std::size_t R = Flat ? 1 : S::rank;
   std::array<std::size_t, R> loop{};
   if constexpr (Flat) loop = {extents.size()};
   else loop = extents.extents();
-  using binder_type = backward_binder<T, R, S, Context, tracked_leaves<Kept>>;
-  kernels::loop_chunks const chunks(loop, binder_type::most_chunks);
-  binder_type binder{context, std::max<std::size_t>(chunks.count, 1)};
-  auto const bound_expression = binder.bind(kept);
-  auto const adjoint = forward_binder<T, R>::bind(leaf<view<T const, DyShape>>{dy});
-  evaluate_backward<T>(context.device(), loop, chunks, bound_expression, adjoint, [&](std::size_t chunk, auto& e) {
-    offset_partials(e, chunk, binder.partials, binder.partial_count);
-  });
-  binder.finish();
+  using device = typename Context::device_type;
+  using sums_type = kernels::gradient_sums<Context, device, T, R, tracked_leaves<Kept>>;
+  sums_type sums(context, loop);
+  auto const bound_expression = backward_binder<T, R, S, sums_type>{sums}.bind(kept);
+  sums.run(bound_expression, forward_binder<T, R>::bind(leaf<view<Dy, DyShape>>{dy}));
+  sums.finish();
 }
+
+/// Notes that y is the GELU of a variable, so that a product can leave the gradient of what is before the GELU at once.
+template <class Y, class E>
+void mark_gelu(Y const&, E const&) {}
+template <class T, class S, class C>
+void mark_gelu(variable<T, S, C> const& y, node<op::gelu, leaf<variable<T, S, C>>> const& e) {
+  y.cell()->gelu_of = get<0>(e.children).source.cell();
+}
+
+/// What an expression's value is stored as: bfloat16 if a variable in it is, else the type that it is computed in.
+template <class E>
+struct stored_element {
+  using type = typename E::value_type;
+};
+template <class S, class C>
+struct stored_element<leaf<variable<bfloat16, S, C>>> {
+  using type = bfloat16;
+};
+template <class Op, class... C>
+struct stored_element<node<Op, C...>> {
+  static constexpr bool narrow = (std::is_same_v<typename stored_element<C>::type, bfloat16> || ...);
+  using type = std::conditional_t<narrow, bfloat16, typename node<Op, C...>::value_type>;
+};
 
 }  // namespace detail
 
@@ -252,24 +233,26 @@ template <class E>
   requires(std::remove_cvref_t<E>::is_expression)
 [[nodiscard]] auto evaluate(E const& expression) {
   using T = typename E::value_type;
+  using element = typename detail::stored_element<E>::type;
   using S = typename E::shape_type;
   auto* const context = detail::find_context(expression);
   static_assert(!std::is_void_v<std::remove_pointer_t<decltype(context)>>,
                 "evaluate needs a variable in the expression; assign an expression of plain tensors to a tensor instead");
   using Context = std::remove_pointer_t<decltype(context)>;
   auto const extents = expression.extents();
-  auto y = make_variable<T>(*context, extents);
-  assign(view<T, S, contiguous, typename Context::device_type>(y.data_pointer(), extents), expression, context->device());
+  auto y = make_variable<element>(*context, extents);
+  assign(view<element, S, contiguous, typename Context::device_type>(y.data_pointer(), extents), expression, context->device());
   if constexpr (Context::records && detail::tracks<E>) {
     bool wanted = false;
     detail::visit_leaves(expression, [&](auto const& source) {
       if constexpr (detail::tracked_source<std::remove_cvref_t<decltype(source)>>) wanted = wanted || source.wants_gradient();
     });
     if (wanted && context->recording())
-      context->record(y.cell(), [context, extents, kept = detail::keep<false>(expression)](T const* dy) {
+      context->record(y.cell(), [context, extents, kept = detail::keep<false>(expression)](element const* dy) {
         constexpr bool flat = detail::runs_flat<E, S>::value || S::rank == 0;
-        detail::backward_loop<T, flat>(*context, extents, kept, view<T const, S>(dy, extents));
+        detail::backward_loop<T, flat>(*context, extents, kept, view<element const, S>(dy, extents));
       });
+    if (wanted && context->recording()) detail::mark_gelu(y, expression);
   }
   return y;
 }

@@ -22,11 +22,12 @@ namespace detail {
 template <class Output>
 [[nodiscard]] double weighted_sum(Output const& y, std::vector<double>& weights) {
   weights.resize(y.size());
+  auto const host = y.host();
   double total = 0;
   random_stream random(0x9E37, draw::test, 1, 0);
   for (std::size_t i = 0; i < y.size(); ++i) {
     weights[i] = random.uniform(-1, 1);
-    total += weights[i] * y.value().data[i];
+    total += weights[i] * host[i];
   }
   return total;
 }
@@ -34,11 +35,11 @@ template <class Output>
 }  // namespace detail
 
 /// Compares the tape's gradient of f(variables...) with (f(x + h) - f(x - h)) / 2h for every element of every input.
-/// f takes variables of tensors of double and returns one; `training` is the mode of the context.
-template <class F, class... S>
+/// f takes variables of tensors of double and returns one; `training` is the mode of the context, and Device where it computes.
+template <class Device = cpu, class F, class... S>
 [[nodiscard]] gradient_check_result gradient_check(F const& f, bool training, tensor<double, S>&... inputs) {
   auto const value = [&] {
-    inference<> context;
+    inference<Device> context;
     context.training(training);
     context.begin_step(1, 1);
     std::vector<double> weights;
@@ -46,7 +47,7 @@ template <class F, class... S>
   };
   std::vector<std::vector<double>> gradients;
   {
-    tape<> t;
+    tape<Device> t;
     t.training(training);
     t.begin_step(1, 1);
     auto variables = std::make_tuple(t(inputs)...);
@@ -54,9 +55,13 @@ template <class F, class... S>
     auto const y = evaluate(std::apply(f, variables));
     std::vector<double> weights;
     (void)detail::weighted_sum(y, weights);
-    t.backward(y, view<double const, typename std::remove_cvref_t<decltype(y)>::shape_type>(weights.data(), y.shape()));
-    std::apply(
-        [&](auto&... v) { (gradients.emplace_back(v.gradient().data, v.gradient().data + v.size()), ...); }, variables);
+    auto const direction = t(view<double const, typename std::remove_cvref_t<decltype(y)>::shape_type>(weights.data(), y.shape()));
+    t.backward(y, direction.value());
+    auto const keep = [&](auto const& v) {
+      gradients.emplace_back(v.size());
+      download(t.device(), v.size(), v.gradient().data, gradients.back().data());
+    };
+    std::apply([&](auto&... v) { (keep(v), ...); }, variables);
   }
   gradient_check_result worst;
   std::size_t index = 0;

@@ -43,9 +43,9 @@ template <class Source>
 template <class X>
 using factor_element = typename decltype(as_factor(std::declval<X const&>()).source)::value_type;
 
-/// Both float or both double: a product does not convert.
+/// Both computed in float or both in double: a product does not convert.
 template <class A, class B>
-concept same_elements = std::is_same_v<factor_element<A>, factor_element<B>>;
+concept same_elements = std::is_same_v<arithmetic_t<factor_element<A>>, arithmetic_t<factor_element<B>>>;
 
 /// The sizes of a product: rows of a batch member, and how members are laid out.
 struct product_sizes {
@@ -53,52 +53,80 @@ struct product_sizes {
   bool share_b;  // one b for the whole batch
 };
 
-/// c = op(a) op(b) over the batch.
-template <class T, class Device, class A, class B>
-void multiply(Device const& device, product_sizes s, A const& a, B const& b, T* c, kernels::gemm_epilogue<T> epilogue = {}) {
-  kernels::gemm_problem<T> p{s.m,          s.n, s.k, a.source.data_pointer(), a.ld(), A::flipped, b.source.data_pointer(), b.ld(),
-                             B::flipped, c,   s.n};
+/// c = op(a) op(b) over the batch, as the device's kernels take it.
+template <class T, class A, class B>
+[[nodiscard]] kernels::gemm_problem<T> product_problem(product_sizes s, A const& a, B const& b, T* c) {
+  kernels::gemm_problem<T> p{s.m, s.n, s.k, read_as<T>(a.source), a.ld(), A::flipped, read_as<T>(b.source), b.ld(), B::flipped, c, s.n};
   p.batch = s.batch;
   p.batch_stride_a = s.m * s.k;
   p.batch_stride_b = s.share_b ? 0 : s.k * s.n;
   p.batch_stride_c = s.m * s.n;
-  p.epilogue = epilogue;
-  gemm(device, p);
+  return p;
+}
+
+/// The gradient of a in c = op(a) op(b): dc op(b)^T; where a is stored transposed, op(b) dc^T.
+template <class T, class Device, class A, class B, class Target>
+void left_backward(Device const& device, product_sizes s, A const& a, Target const& da, B const& b, T const* dc) {
+  using result = std::remove_pointer_t<decltype(da.data)>;
+  auto const* const other = read_as<T>(b.source);
+  kernels::gemm_problem<T, result> g{s.m, s.k, s.n, dc, s.n, false, other, b.ld(), !B::flipped, da.data, a.ld()};
+  g.batch_stride_a = s.m * s.n;
+  g.batch_stride_b = s.share_b ? 0 : s.k * s.n;
+  if (A::flipped) {
+    std::swap(g.m, g.n);
+    g.a = other, g.lda = b.ld(), g.trans_a = B::flipped;
+    g.b = dc, g.ldb = s.n, g.trans_b = true;
+    std::swap(g.batch_stride_a, g.batch_stride_b);
+  }
+  g.beta = da.accumulate ? 1 : 0;
+  g.batch = s.batch;
+  g.batch_stride_c = s.m * s.k;
+  gemm(device, g);
+}
+
+/// The gradient of b: op(a)^T dc; where b is stored transposed, dc^T op(a). A shared b has batch 1: its rows are all rows of a.
+template <class T, class Device, class A, class B, class Target>
+void right_backward(Device const& device, product_sizes s, A const& a, B const& b, Target const& db, T const* dc) {
+  using result = std::remove_pointer_t<decltype(db.data)>;
+  auto const* const other = read_as<T>(a.source);
+  kernels::gemm_problem<T, result> g{s.k, s.n, s.m, other, a.ld(), !A::flipped, dc, s.n, false, db.data, b.ld()};
+  g.batch_stride_a = s.m * s.k;
+  g.batch_stride_b = s.m * s.n;
+  if (B::flipped) {
+    std::swap(g.m, g.n);
+    g.a = dc, g.lda = s.n, g.trans_a = true;
+    g.b = other, g.ldb = a.ld(), g.trans_b = A::flipped;
+    std::swap(g.batch_stride_a, g.batch_stride_b);
+  }
+  g.beta = db.accumulate ? 1 : 0;
+  g.batch = s.batch;
+  g.batch_stride_c = s.k * s.n;
+  gemm(device, g);
+}
+
+/// Where a is the GELU of a variable z and neither has a gradient yet: the gradient of z in one pass, on a device that has one.
+template <class T, class Device, class A, class B>
+[[nodiscard]] bool left_backward_through_gelu(Device const& device, product_sizes s, A const& a, B const& b, T const* dc) {
+  if constexpr (is_variable<decltype(A::source)> && !A::flipped) {
+    kernels::gemm_problem<T> g{s.m, s.k, s.n, dc, s.n, false, read_as<T>(b.source), b.ld(), !B::flipped, nullptr, s.k};
+    if constexpr (requires(T const* z, T* dz) { gemm_gelu_gradient(device, g, z, dz); }) {
+      auto* const z = a.source.cell()->gelu_of;
+      if (z == nullptr || s.batch != 1 || a.source.cell()->has_gradient || z->has_gradient) return false;
+      auto const dz = add_gradient(*z);
+      if (!dz) return false;
+      gemm_gelu_gradient(device, g, static_cast<T const*>(z->value), dz.data);
+      return true;
+    }
+  }
+  return false;
 }
 
 /// Gradients of c = op(a) op(b): for each operand the product that has it as a result, in its own orientation.
-template <class T, class Device, class A, class B, class Da, class Db>
-void multiply_backward(Device const& device, product_sizes s, A const& a, Da const& grad_a, B const& b, Db const& grad_b, T const* dc) {
-  if (auto const da = grad_a.add_gradient()) {
-    // op(a) gradient is dc op(b)^T; stored transposed it is op(b) dc^T.
-    product_sizes const p{A::flipped ? s.k : s.m, A::flipped ? s.m : s.k, s.n, s.batch, false};
-    kernels::gemm_problem<T> g{p.m, p.n, p.k, dc, s.n, false, b.source.data_pointer(), b.ld(), !B::flipped, da.data, a.ld()};
-    if (A::flipped) {
-      g.a = b.source.data_pointer(), g.lda = b.ld(), g.trans_a = B::flipped;
-      g.b = dc, g.ldb = s.n, g.trans_b = true;
-    }
-    g.beta = da.accumulate ? T(1) : T(0);
-    g.batch = s.batch;
-    g.batch_stride_a = A::flipped ? (s.share_b ? 0 : s.k * s.n) : s.m * s.n;
-    g.batch_stride_b = A::flipped ? s.m * s.n : (s.share_b ? 0 : s.k * s.n);
-    g.batch_stride_c = s.m * s.k;
-    gemm(device, g);
-  }
-  if (auto const db = grad_b.add_gradient()) {
-    // op(b) gradient is op(a)^T dc; stored transposed it is dc^T op(a). A shared b has batch 1: its rows are all rows of a.
-    kernels::gemm_problem<T> g{s.k, s.n, s.m, a.source.data_pointer(), a.ld(), !A::flipped, dc, s.n, false, db.data, b.ld()};
-    if (B::flipped) {
-      g.m = s.n, g.n = s.k;
-      g.a = dc, g.lda = s.n, g.trans_a = true;
-      g.b = a.source.data_pointer(), g.ldb = a.ld(), g.trans_b = A::flipped;
-    }
-    g.beta = db.accumulate ? T(1) : T(0);
-    g.batch = s.batch;
-    g.batch_stride_a = B::flipped ? s.m * s.n : s.m * s.k;
-    g.batch_stride_b = B::flipped ? s.m * s.k : s.m * s.n;
-    g.batch_stride_c = s.k * s.n;
-    gemm(device, g);
-  }
+template <class T, class Device, class A, class B>
+void multiply_backward(Device const& device, product_sizes s, A const& a, B const& b, T const* dc) {
+  if (!a.source.wants_gradient() || !left_backward_through_gelu(device, s, a, b, dc))
+    if (auto const da = a.source.add_gradient()) left_backward(device, s, a, da, b, dc);
+  if (auto const db = b.source.add_gradient()) right_backward(device, s, a, b, db, dc);
 }
 
 /// Whether the static shapes of two factors can be multiplied.
@@ -139,7 +167,7 @@ void record_product(Context& context, product_sizes sizes, A const& a, B const& 
   if constexpr (Context::records) {
     if (recorded(context, a.source, b.source))
       context.record(y.cell(), [&context, sizes, a, b](typename Y::value_type const* dy) {
-        multiply_backward(context.device(), sizes, a, a.source, b, b.source, dy);
+        multiply_backward(context.device(), sizes, a, b, dy);
       });
   }
 }
@@ -154,14 +182,14 @@ template <class A, class B>
 [[nodiscard]] auto matmul(A const& left, B const& right) {
   auto const a = detail::as_factor(left);
   auto const b = detail::as_factor(right);
-  using T = typename std::remove_cvref_t<decltype(a.source)>::value_type;
   using FA = std::remove_const_t<decltype(a)>;
   using FB = std::remove_const_t<decltype(b)>;
+  using T = detail::common_element<decltype(FA::source), decltype(FB::source)>;
   detail::require_fit<detail::product_fits<FA, FB>, op::matmul, typename FA::S, typename FB::S>();
   detail::product_plan const plan(a, b);
   auto& context = detail::context_among(a.source, b.source);
   auto y = make_variable<T>(context, plan.extents);
-  detail::multiply(context.device(), plan.sizes, a, b, y.data_pointer());
+  gemm(context.device(), detail::product_problem(plan.sizes, a, b, y.data_pointer()));
   detail::record_product(context, plan.sizes, a, b, y);
   return y;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <dvla/autodiff/matmul.hpp>
+#include <dvla/kernels/cpu/gemm_evaluate.hpp>
 
 namespace dvla::inline DVLA_ABI {
 
@@ -16,6 +17,9 @@ struct accumulator_leaf {
 inline constexpr accumulator_leaf accumulator{};
 
 namespace detail {
+
+template <>
+inline constexpr bool tracks<accumulator_leaf> = true;
 
 /// The epilogue with the product's variable in place of the accumulator.
 template <class V>
@@ -37,49 +41,70 @@ template <class Op, class... C, class V>
   }(std::index_sequence_for<C...>{});
 }
 
-/// Bound leaves for a product seen as one matrix of rows and columns: a leaf is a row vector, a value a row, or covers it.
-template <class T, class Product>
+/// Whether a leaf has one value for each member of the product's first extents, the rest being 1: a value a sample.
+template <class S, class Product>
+[[nodiscard]] constexpr bool is_grouped() {
+  if constexpr (S::rank != Product::rank || S::rank < 2) return false;
+  std::size_t axis = 0;
+  while (axis < S::rank && may_equal(S::statics[axis], Product::statics[axis]) && S::statics[axis] != 1) ++axis;
+  for (std::size_t i = axis; i < S::rank; ++i)
+    if (S::statics[i] != 1) return false;
+  return axis + 1 < S::rank;
+}
+
+/// Bound leaves for a product seen as one matrix of rows and columns: a leaf is a row vector, a value a row, a value a sample, or
+/// covers it. Accumulated is how the device reads the product's sums.
+template <class T, class Product, class Accumulated>
 struct matrix_binder {
-  static auto bind(number const& n) { return bound::constant<T>{static_cast<T>(n.value)}; }
+  Accumulated accumulated;
+  Product extents;
+
+  auto bind(accumulator_leaf const&) const { return accumulated; }
+  auto bind(number const& n) const { return bound::constant<T>{static_cast<T>(n.value)}; }
 
   template <class Source>
-  static auto bind(leaf<Source> const& l) {
+  auto bind(leaf<Source> const& l) const {
     using S = typename Source::shape_type;
-    static_assert(S::rank <= 1 || covers<keep_front<S, S::rank - 1>, keep_front<Product, Product::rank - 1>>(),
-                  "an epilogue takes row vectors and tensors with the leading extents of the product; apply the rest afterwards");
+    using element = typename Source::value_type;
     static_assert(std::is_same_v<typename Source::layout_type, contiguous>, "an epilogue reads contiguous tensors");
-    constexpr auto walk = walk_of<S, contiguous>();
-    std::ptrdiff_t row = 0;
-    if constexpr (S::rank > 1) row = static_cast<std::ptrdiff_t>(l.source.shape()[S::rank - 1]);
-    return bound::elements<typename Source::value_type, walk, 2>{l.source.data_pointer(), {row, walk == bound::inner::unit ? 1 : 0}};
+    if constexpr (is_grouped<S, Product>()) {
+      return bound::grouped_rows<element>{l.source.data_pointer(), extents.size() / extents[Product::rank - 1] / l.source.shape().size()};
+    } else {
+      static_assert(S::rank <= 1 || covers<keep_front<S, S::rank - 1>, keep_front<Product, Product::rank - 1>>(),
+                    "an epilogue takes row vectors, a value a row or a sample, and tensors of the product's shape; apply the rest afterwards");
+      constexpr auto walk = walk_of<S, contiguous>();
+      std::ptrdiff_t row = 0;
+      if constexpr (S::rank > 1) row = static_cast<std::ptrdiff_t>(l.source.shape()[S::rank - 1]);
+      return bound::elements<element, walk, 2>{l.source.data_pointer(), {row, walk == bound::inner::unit ? 1 : 0}};
+    }
   }
 
   template <class Op, class... C>
-  static auto bind(node<Op, C...> const& n) {
+  auto bind(node<Op, C...> const& n) const {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return bound::operation<Op, decltype(bind(get<I>(n.children)))...>{{bind(get<I>(n.children))...}};
     }(std::index_sequence_for<C...>{});
   }
 };
 
-/// A bound epilogue and where its values go, as gemm calls it back for each finished block.
-template <class T, class Bound>
-struct block_finisher {
-  Bound expression;
-  bound::target<T, bound::inner::unit, 2> out;
+/// Whether the backward pass of an epilogue reads the product's values; Value: an ancestor's derivative reads this one.
+template <bool Value, class E>
+inline constexpr bool reads_sums = false;
+template <bool Value>
+inline constexpr bool reads_sums<Value, accumulator_leaf> = Value;
 
-  static void apply(void const* self, std::size_t row, std::size_t column, std::size_t rows, std::size_t columns, T*, std::size_t) {
-    auto finisher = *static_cast<block_finisher const*>(self);  // cursors of this block's own
-    for (std::size_t r = row; r < row + rows; ++r) {
-      std::array<std::size_t, 2> const at{r, 0};
-      finisher.expression.seek(at);
-      finisher.out.seek(at);
-      kernels::detail::for_lanes<T>(column, column + columns, [&](auto const& lane, std::size_t j) __attribute__((always_inline)) {
-        finisher.out.write(lane, j, finisher.expression.forward(lane, j).value);
-      });
-    }
-  }
-};
+template <bool Value, class Op, class... C, std::size_t... I>
+[[nodiscard]] constexpr bool node_reads_sums(std::index_sequence<I...> all) {
+  return (reads_sums<Value || reads_child<Op, I, C...>(all), C> || ...);
+}
+template <bool Value, class Op, class... C>
+inline constexpr bool reads_sums<Value, node<Op, C...>> = node_reads_sums<Value, Op, C...>(std::index_sequence_for<C...>{});
+
+/// The epilogue of a residual branch, x + accumulator, x being a variable of the product's type: both have the gradient of the sum.
+template <class E, class Y>
+inline constexpr bool is_residual = false;
+template <class Y>
+inline constexpr bool is_residual<node<op::add, leaf<Y>, accumulator_leaf>, Y> = true;
 
 template <class E>
 [[nodiscard]] bool wants_gradient(E const& expression) {
@@ -90,46 +115,78 @@ template <class E>
   return wanted;
 }
 
+/// Leaves the gradient of a sum to one of its terms: the memory itself where the term has none yet and nobody else holds the sum.
+template <class Context, class T, class S>
+void hand_on(Context& context, cell<T>& sum, variable<T, S, Context> const& term) {
+  auto* const to = term.cell();
+  if (!to->wants_gradient) return;
+  if (to->gradient == nullptr && to->memory == sum.memory && sum.holders == 1) {
+    to->gradient = std::exchange(sum.gradient, nullptr);
+    to->has_gradient = true;
+    return;
+  }
+  auto const target = add_gradient(*to);
+  convert(context.device(), term.size(), static_cast<T const*>(sum.gradient), target.data, target.accumulate);
+}
+
+/// Records the backward pass of a product and its epilogue.
+template <class Context, class Plan, class A, class B, class Y, class E, class Expression>
+void record_epilogue(Context& context, Plan const& plan, A const& a, B const& b, Y const& y, Y const& product, E const& epilogue,
+                     Expression const& expression) {
+  using T = typename Y::value_type;
+  if constexpr (is_residual<E, Y>) {
+    context.record(y.cell(), [&context, sizes = plan.sizes, a, b, x = get<0>(epilogue.children).source](cell<T>& sum) {
+      multiply_backward(context.device(), sizes, a, b, static_cast<T const*>(sum.gradient));
+      hand_on(context, sum, x);
+    });
+  } else {
+    record_product(context, plan.sizes, a, b, product);
+    context.record(y.cell(), [&context, extents = plan.extents, kept = keep<false>(expression)](T const* dy) {
+      using S = typename Y::shape_type;
+      backward_loop<arithmetic_t<T>, false>(context, extents, kept, view<T const, S>(dy, extents));
+    });
+    if constexpr (std::is_same_v<E, node<op::gelu, accumulator_leaf>>) y.cell()->gelu_of = product.cell();
+  }
+}
+
 }  // namespace detail
 
 /// The epilogue of matmul(a, b) evaluated on the product: the same value as evaluate() of the expression on matmul(a, b), with
-/// the same gradients. b is a matrix; other leaves of the epilogue are row vectors (N), values a row (..., 1) or tensors of the
-/// product's shape (..., N).
+/// the same gradients. b is a matrix; other leaves of the epilogue are row vectors (N), values a row (..., 1) or a sample
+/// (B, 1, ...), or tensors of the product's shape (..., N).
 template <class A, class B, class E>
   requires detail::same_elements<A, B> && (std::remove_cvref_t<E>::is_expression)
 [[nodiscard]] auto matmul(A const& left, B const& right, E const& epilogue) {
   auto const a = detail::as_factor(left);
   auto const b = detail::as_factor(right);
-  using T = typename std::remove_cvref_t<decltype(a.source)>::value_type;
-    using FA = std::remove_const_t<decltype(a)>;
+  using FA = std::remove_const_t<decltype(a)>;
   using FB = std::remove_const_t<decltype(b)>;
+  using T = detail::common_element<decltype(FA::source), decltype(FB::source)>;
   static_assert(FB::S::rank == 2, "matmul: a product with an epilogue takes a matrix on the right");
   detail::require_fit<detail::product_fits<FA, FB>, op::matmul, typename FA::S, typename FB::S>();
-  detail::product_plan const plan(a, b);
+  detail::product_plan<FA, FB> const plan(a, b);
   auto& context = detail::context_among(a.source, b.source);
   using Context = std::remove_reference_t<decltype(context)>;
-  auto const product = make_variable<T>(context, plan.extents);
+  using S = typename decltype(plan)::result;
+  bool keep = false;
+  if constexpr (Context::records)
+    keep = context.recording() && (a.source.wants_gradient() || b.source.wants_gradient() || detail::wants_gradient(epilogue));
+  bool const keep_sums = keep && detail::reads_sums<false, E>;
+  auto const y = make_variable<T>(context, plan.extents);
+  variable<T, S, Context> const product(
+      context, keep_sums ? context.template make_cell<T>(y.size()) : context.template make_gradient_cell<T>(y.size()), plan.extents);
   auto const expression = detail::substitute(epilogue, product);
-  using S = typename std::remove_cvref_t<decltype(product)>::shape_type;
   using SE = typename std::remove_cvref_t<decltype(expression)>::shape_type;
   detail::require_fit<std::is_same_v<SE, S>, op::matmul, S, SE>();
   (void)expression.extents();  // run-time extents are checked before any work
 
-  bool keep = false;
-  if constexpr (Context::records)
-    keep = context.recording() && (a.source.wants_gradient() || b.source.wants_gradient() || detail::wants_gradient(epilogue));
-  auto const y = keep ? make_variable<T>(context, plan.extents) : product;  // in place unless the backward pass reads the product
-  auto const bound_expression = detail::matrix_binder<T, S>::bind(expression);
-  detail::block_finisher<T, std::remove_const_t<decltype(bound_expression)>> const finisher{
-      bound_expression, {y.data_pointer(), {static_cast<std::ptrdiff_t>(b.columns()), 1}}};
-  detail::multiply(context.device(), plan.sizes, a, b, product.data_pointer(), kernels::gemm_epilogue<T>{&finisher, finisher.apply});
+  auto const problem = detail::product_problem(plan.sizes, a, b, keep_sums ? product.data_pointer() : y.data_pointer());
+  auto const accumulated = bind_accumulator(context.device(), problem);
+  detail::matrix_binder<arithmetic_t<T>, S, decltype(bind_accumulator(context.device(), problem))> const binder{accumulated, plan.extents};
+  gemm_evaluate(context.device(), problem, binder.bind(epilogue),
+                bound::target<T, bound::inner::unit, 2>{y.data_pointer(), {static_cast<std::ptrdiff_t>(b.columns()), 1}});
   if constexpr (Context::records) {
-    if (keep) {
-      detail::record_product(context, plan.sizes, a, b, product);
-      context.record(y.cell(), [&context, extents = plan.extents, kept = detail::keep<false>(expression)](T const* dy) {
-        detail::backward_loop<T, false>(context, extents, kept, view<T const, S>(dy, extents));
-      });
-    }
+    if (keep) detail::record_epilogue(context, plan, a, b, y, product, epilogue, expression);
   }
   return y;
 }

@@ -39,7 +39,7 @@ template <class T, class Device>
 template <class X, class W, class B>
   requires detail::one_element_type<X, W, B>
 [[nodiscard]] auto batch_norm(X const& input_x, W const& weight, B const& bias,
-                              running_statistics<typename std::remove_cvref_t<decltype(detail::input(input_x))>::value_type> running,
+                              running_statistics<arithmetic_t<detail::element_of<X>>> running,
                               double eps) {
   auto const x = detail::input(input_x);
   auto const w = detail::input(weight);
@@ -47,6 +47,7 @@ template <class X, class W, class B>
   using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
   using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(x)>::value_type;
+  using A = arithmetic_t<T>;
   using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
   static_assert(SW::rank == 1 && SB::rank == 1, "batch_norm: weight and bias have one element a channel");
   detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::batch_norm, S, SW>();
@@ -59,28 +60,26 @@ template <class X, class W, class B>
   expect(!batch_statistics || rows > 1, "batch_norm: training needs more than one value a channel, but the input is ", to_string(x.shape()),
          "; use a larger batch or evaluation mode");
   auto y = make_variable<T>(context, x.shape());
-  auto statistics = make_variable<T>(context, shape<2, dyn>(channels));  // mean, 1 / std
-  T* const mean = statistics.data_pointer();
-  T* const inverse_std = mean + channels;
-  if (batch_statistics) {
-    batch_norm_statistics(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), mean, inverse_std);
-    batch_norm_track(context.device(), channels, static_cast<T const*>(mean), static_cast<T const*>(inverse_std), rows, running.momentum,
-                     running.mean, running.variance);
-    batch_norm_invert(context.device(), channels, static_cast<T const*>(inverse_std), static_cast<T>(eps), inverse_std);
-  } else {
-    copy(context.device(), channels, static_cast<T const*>(running.mean), mean);
-    batch_norm_invert(context.device(), channels, static_cast<T const*>(running.variance), static_cast<T>(eps), inverse_std);
-  }
-  batch_norm_apply(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), static_cast<T const*>(mean),
-                   static_cast<T const*>(inverse_std), static_cast<T const*>(w.data_pointer()), static_cast<T const*>(b.data_pointer()),
+  auto statistics = make_variable<A>(context, shape<2, dyn>(channels));  // mean, 1 / std
+  A* const mean = statistics.data_pointer();
+  A* const inverse_std = mean + channels;
+  if (batch_statistics)
+    batch_norm_observe(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), static_cast<A>(eps), running.momentum,
+                       mean, inverse_std, running.mean, running.variance);
+  else
+    batch_norm_recall(context.device(), channels, static_cast<A const*>(running.mean), static_cast<A const*>(running.variance),
+                      static_cast<A>(eps), mean, inverse_std);
+  batch_norm_apply(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), static_cast<A const*>(mean),
+                   static_cast<A const*>(inverse_std), static_cast<A const*>(w.data_pointer()), static_cast<A const*>(b.data_pointer()),
                    y.data_pointer());
   if (recorded(context, x, w, b)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
       context.record(y.cell(), [&context, rows, channels, x, w, b = b.gradient_only(), statistics, batch_statistics](T const* dy) {
-        auto const dx = x.add_gradient(), dw = w.add_gradient(), db = b.add_gradient();
-        T const* const center = statistics.data_pointer();
+        auto const dx = x.add_gradient();
+        auto const dw = w.add_gradient(), db = b.add_gradient();
+        A const* const center = statistics.data_pointer();
         batch_norm_backward(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), dy, center, center + channels,
-                            static_cast<T const*>(w.data_pointer()), dx.data, dw.data, db.data, dx.accumulate,
+                            static_cast<A const*>(w.data_pointer()), dx.data, dw.data, db.data, dx.accumulate,
                             detail::accumulate_both(context.device(), channels, dw, db), batch_statistics);
       });
   }
@@ -97,6 +96,7 @@ template <class X, class W, class B>
   using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
   using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(x)>::value_type;
+  using A = arithmetic_t<T>;
   using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
   static_assert(SW::rank == 1 && SB::rank == 1, "layer_norm: weight and bias have one element a column");
   detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::layer_norm, S, SW>();
@@ -106,17 +106,18 @@ template <class X, class W, class B>
   std::size_t const columns = w.size(), rows = columns == 0 ? 0 : x.size() / columns;
   auto& context = x.context();
   auto y = make_variable<T>(context, x.shape());
-  auto statistics = make_variable<T>(context, shape<2, dyn>(rows));
-  T* const mean = statistics.data_pointer();
-  layer_norm_forward(context.device(), rows, columns, static_cast<T>(eps), static_cast<T const*>(x.data_pointer()),
-                     static_cast<T const*>(w.data_pointer()), static_cast<T const*>(b.data_pointer()), y.data_pointer(), mean, mean + rows);
+  auto statistics = make_variable<A>(context, shape<2, dyn>(rows));
+  A* const mean = statistics.data_pointer();
+  layer_norm_forward(context.device(), rows, columns, static_cast<A>(eps), static_cast<T const*>(x.data_pointer()),
+                     static_cast<A const*>(w.data_pointer()), static_cast<A const*>(b.data_pointer()), y.data_pointer(), mean, mean + rows);
   if (recorded(context, x, w, b)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
       context.record(y.cell(), [&context, rows, columns, x, w, b = b.gradient_only(), statistics](T const* dy) {
-        auto const dx = x.add_gradient(), dw = w.add_gradient(), db = b.add_gradient();
-        T const* const center = statistics.data_pointer();
+        auto const dx = x.add_gradient();
+        auto const dw = w.add_gradient(), db = b.add_gradient();
+        A const* const center = statistics.data_pointer();
         layer_norm_backward(context.device(), rows, columns, static_cast<T const*>(x.data_pointer()), dy, center, center + rows,
-                            static_cast<T const*>(w.data_pointer()), dx.data, dw.data, db.data, dx.accumulate,
+                            static_cast<A const*>(w.data_pointer()), dx.data, dw.data, db.data, dx.accumulate,
                             detail::accumulate_both(context.device(), columns, dw, db));
       });
   }

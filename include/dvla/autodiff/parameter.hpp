@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include <dvla/autodiff/variable.hpp>
 
@@ -74,6 +76,12 @@ class parameter_reference {
   [[nodiscard]] S const& shape() const { return extents_; }
   [[nodiscard]] std::size_t size() const { return extents_.size(); }
   [[nodiscard]] T* data_pointer() const { return cell_->value; }
+  /// The elements rounded to bfloat16, on a device that multiplies so.
+  [[nodiscard]] bfloat16 const* rounded() const {
+    expect(cell_->rounded != nullptr, "a parameter of shape ", to_string(extents_), " meets bfloat16 activations but has no rounded copy; ",
+           "construct parameters(model, device) with the device that computes in bfloat16");
+    return cell_->rounded;
+  }
   [[nodiscard]] std::ptrdiff_t stride(std::size_t axis) const { return view<T const, S>(cell_->value, extents_).stride(axis); }
   [[nodiscard]] bool wants_gradient() const { return cell_->wants_gradient; }
   [[nodiscard]] gradient_target<T> add_gradient() const { return detail::add_gradient(*cell_); }
@@ -110,10 +118,29 @@ class parameter {
   void trainable(bool on) { cell_->wants_gradient = on && Role == role::weight; }
   [[nodiscard]] bool trainable() const { return cell_->wants_gradient; }
 
-  /// Gives the parameter its place; gradients are added up at `gradient` (null for a statistic).
-  void bind(T* value, T* gradient) {
+  /// The elements in host memory, wherever they lie.
+  [[nodiscard]] std::vector<T> read() const {
+    std::vector<T> host(size());
+    cell_->copy_bytes(host.data(), cell_->value, size() * sizeof(T));
+    return host;
+  }
+  /// Replaces the elements, and their rounded copy where there is one.
+  void write(std::span<T const> host) {
+    expect(host.size() == size(), "a parameter of shape ", to_string(extents_), " was given ", host.size(), " elements");
+    cell_->copy_bytes(cell_->value, host.data(), size() * sizeof(T));
+    if (cell_->rounded == nullptr) return;
+    std::vector<bfloat16> const rounded(host.begin(), host.end());
+    cell_->copy_bytes(cell_->rounded, rounded.data(), size() * sizeof(bfloat16));
+  }
+
+  /// Gives the parameter its place on a device; gradients are added up at `gradient` (null for a statistic). `rounded` is its
+  /// copy as bfloat16 where the device computes so.
+  template <class Device>
+  void bind(Device const&, T* value, T* gradient, bfloat16* rounded = nullptr) {
+    cell_->copy_bytes = Device::copy_bytes;
     cell_->value = value;
     cell_->gradient = gradient;
+    cell_->rounded = rounded;
     cell_->has_gradient = true;
     cell_->wants_gradient = gradient != nullptr;
   }

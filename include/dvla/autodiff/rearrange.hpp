@@ -69,6 +69,8 @@ template <std::size_t Axis, detail::differentiable A, detail::differentiable B>
   using SA = typename std::remove_cvref_t<decltype(a)>::shape_type;
   using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(a)>::value_type;
+  static_assert(std::is_same_v<detail::element_of<B>, T>,
+                "concatenate mixes float and bfloat16 operands; bring one to the other's with convert<T>(x)");
   detail::require_fit<detail::fit_but_at<SA, SB, Axis>(), op::concatenate, SA, SB>();
   for (std::size_t i = 0; i < SA::rank; ++i)
     if (i != Axis) detail::expect_extent("concatenate", a.shape(), i, b.shape(), i);
@@ -92,29 +94,45 @@ template <std::size_t Axis, detail::differentiable A, detail::differentiable B>
   return y;
 }
 
+namespace detail {
+
+/// Rows at positions on the device; `kept` holds on to their memory.
+template <class X, class Kept>
+[[nodiscard]] auto gather_at(X const& x, std::uint32_t const* positions, std::size_t count, Kept const& kept) {
+  using S = typename X::shape_type;
+  using T = typename X::value_type;
+  auto extents = x.shape().extents();
+  extents[0] = count;
+  std::size_t const width = around_axis(x.shape(), 0).second;
+  auto& context = x.context();
+  auto y = make_variable<T>(context, make_shape<replace_extent<S, 0, dyn>>(extents));
+  gather_rows(context.device(), count, width, positions, static_cast<T const*>(x.data_pointer()), y.data_pointer());
+  if (recorded(context, x)) {
+    if constexpr (std::remove_reference_t<decltype(context)>::records)
+      context.record(y.cell(), [&context, width, count, positions, kept, to = x.gradient_only()](T const* dy) {
+        auto const dx = to.add_gradient();
+        if (!dx.accumulate) fill(context.device(), to.size(), dx.data, T(0));
+        scatter_add_rows(context.device(), count, width, positions, dy, dx.data);
+      });
+  }
+  return y;
+}
+
+}  // namespace detail
+
 /// The rows (slices of the first axis) at the given positions: (B, ...) -> (n, ...).
 template <detail::differentiable X>
 [[nodiscard]] auto gather(X const& input_x, std::span<std::uint32_t const> positions) {
   auto const x = detail::input(input_x);
-  using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
-  using T = typename std::remove_cvref_t<decltype(x)>::value_type;
   for (auto const p : positions) expect(p < x.shape()[0], "gather: row ", p, " of a tensor of shape ", to_string(x.shape()));
-  auto extents = x.shape().extents();
-  extents[0] = positions.size();
-  std::size_t const width = detail::around_axis(x.shape(), 0).second;
-  auto& context = x.context();
-  auto y = make_variable<T>(context, detail::make_shape<replace_extent<S, 0, dyn>>(extents));
-  auto const index = upload_copy(context, positions);
-  gather_rows(context.device(), index.size(), width, static_cast<std::uint32_t const*>(index.data_pointer()), static_cast<T const*>(x.data_pointer()), y.data_pointer());
-  if (recorded(context, x)) {
-    if constexpr (std::remove_reference_t<decltype(context)>::records)
-      context.record(y.cell(), [&context, width, index, to = x.gradient_only()](T const* dy) {
-        auto const dx = to.add_gradient();
-        if (!dx.accumulate) fill(context.device(), to.size(), dx.data, T(0));
-        scatter_add_rows(context.device(), index.size(), width, static_cast<std::uint32_t const*>(index.data_pointer()), dy, dx.data);
-      });
-  }
-  return y;
+  auto const index = upload_copy(x.context(), positions);
+  return detail::gather_at(x, index.data_pointer(), index.size(), index);
+}
+
+/// The same with positions in the memory of the context's device, which must outlive the recording; they are not checked.
+template <detail::differentiable X>
+[[nodiscard]] auto gather(X const& input_x, std::uint32_t const* positions, std::size_t count) {
+  return detail::gather_at(detail::input(input_x), positions, count, nullptr);
 }
 
 }  // namespace dvla::inline DVLA_ABI

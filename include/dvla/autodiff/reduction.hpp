@@ -51,7 +51,7 @@ struct axis_sizes {
 
 template <std::size_t Axis, class X>
 [[nodiscard]] auto axis_total(X const& source, bool average) {
-  using T = typename X::value_type;
+  using T = arithmetic_t<typename X::value_type>;
   using S = typename X::shape_type;
   using result = join_shapes<keep_front<S, Axis>, dvla::drop_front<S, Axis + 1>>;
   std::array<std::size_t, S::rank - 1> extents{};
@@ -158,9 +158,10 @@ template <detail::differentiable X>
       context.record(y.cell(), [&context, source, y = stop_gradient(y)](T const* dy) {
         using result = typename decltype(y)::shape_type;
         auto const weights = exp(source - y);  // d lse / dx
-        view<T const, result> const dy_view(dy, y.shape());
+        using device = typename std::remove_reference_t<decltype(context)>::device_type;
+        view<T const, result, contiguous, device> const dy_view(dy, y.shape());
         if (auto const dx = source.add_gradient()) {
-          view<T, S> const to(dx.data, source.shape());
+          view<T, S, contiguous, device> const to(dx.data, source.shape());
           if (dx.accumulate) assign(to, to + weights * dy_view, context.device());
           else assign(to, weights * dy_view, context.device());
         }

@@ -73,6 +73,12 @@ class variable {
 
   /// The elements, as long as the variable lives.
   [[nodiscard]] view<T const, S, contiguous, typename Context::device_type> value() const { return {cell_->value, extents_}; }
+  /// The elements in host memory; waits until they are computed.
+  [[nodiscard]] std::vector<T> host() const {
+    std::vector<T> out(size());
+    download(context_->device(), size(), static_cast<T const*>(cell_->value), out.data());
+    return out;
+  }
 
   [[nodiscard]] bool wants_gradient() const { return cell_->wants_gradient; }
   [[nodiscard]] gradient_target<T> add_gradient() const { return detail::add_gradient(*cell_.get()); }
@@ -112,12 +118,17 @@ inline constexpr bool is_variable<variable<T, S, C>> = true;
 
 }  // namespace detail
 
-/// A variable that reads the caller's memory.
+/// A variable that reads the caller's memory; host memory is copied to the device of the context if that is another.
 template <class Context, class T, class S, class L, class D>
 [[nodiscard]] auto make_constant(Context& context, view<T, S, L, D> const& v) {
   static_assert(std::is_same_v<L, contiguous>, "a context reads contiguous memory; copy a strided view into a tensor first");
   using element = std::remove_const_t<T>;
-  return variable<element, S, Context>(context, context.template make_cell<element>(v.size(), const_cast<element*>(v.data)), v.extents);
+  if constexpr (D::is_host && !Context::device_type::is_host) {
+    variable<element, S, Context> out(context, context.template make_cell<element>(v.size()), v.extents);
+    upload(context.device(), v.size(), static_cast<element const*>(v.data), out.data_pointer());
+    return out;
+  } else
+    return variable<element, S, Context>(context, context.template make_cell<element>(v.size(), const_cast<element*>(v.data)), v.extents);
 }
 
 template <class Context, class T, class S, class D>

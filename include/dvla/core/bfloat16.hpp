@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 
 #include <dvla/core/config.hpp>
 
@@ -15,6 +16,12 @@ struct bfloat16 {
   bfloat16() = default;
 
   DVLA_HD constexpr bfloat16(float value) {  // NOLINT: storing a float rounds it
+#if DVLA_ON_DEVICE
+    if (!std::is_constant_evaluated()) {  // the same rounding in one instruction
+      asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+      return;
+    }
+#endif
     auto const word = std::bit_cast<std::uint32_t>(value);
     bits = value != value ? static_cast<std::uint16_t>((word >> 16) | 0x40u)
                           : static_cast<std::uint16_t>((word + 0x7FFFu + ((word >> 16) & 1u)) >> 16);

@@ -20,6 +20,13 @@
 #define DVLA_HD
 #endif
 
+// Whether the code at hand is compiled for a card.
+#if defined(__CUDA_ARCH__)
+#define DVLA_ON_DEVICE 1
+#else
+#define DVLA_ON_DEVICE 0
+#endif
+
 // Inlined even where the optimiser's budget is spent: the inner loops of kernels and expressions depend on it.
 #define DVLA_INLINE inline __attribute__((always_inline))
 
@@ -27,7 +34,7 @@
 
 // Unrolls the loop that follows n times, before registers are assigned: without it g++ 12 at -O2 keeps arrays of
 // accumulators in memory.
-#if defined(__clang__)
+#if defined(__clang__) || DVLA_ON_DEVICE  // nvcc drops GCC's pragma where it compiles for a card
 #define DVLA_PRAGMA(text) _Pragma(#text)
 #define DVLA_UNROLL(n) DVLA_PRAGMA(unroll n)
 #else

@@ -30,7 +30,19 @@ class random_stream {
  public:
   DVLA_HD constexpr random_stream(std::uint64_t seed, draw what, std::uint32_t where, std::uint64_t step)
       : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)},
-        tail_{where, static_cast<std::uint32_t>(what) ^ (static_cast<std::uint32_t>(step >> 32) << 8), static_cast<std::uint32_t>(step)} {}
+        tail_{where, static_cast<std::uint32_t>(what) ^ (static_cast<std::uint32_t>(step >> 32) << 8), static_cast<std::uint32_t>(step)},
+        what_(what),
+        step_(step) {}
+
+  /// The stream of the same name so many steps later, from its beginning.
+  [[nodiscard]] DVLA_HD constexpr random_stream later(std::uint64_t steps) const {
+    random_stream out = *this;
+    out.step_ += steps;
+    out.tail_[1] = static_cast<std::uint32_t>(what_) ^ (static_cast<std::uint32_t>(out.step_ >> 32) << 8);
+    out.tail_[2] = static_cast<std::uint32_t>(out.step_);
+    out.position_ = 0;
+    return out;
+  }
 
   /// The i-th 32-bit word of the stream.
   [[nodiscard]] DVLA_HD constexpr std::uint32_t at(std::uint64_t i) const {
@@ -71,6 +83,8 @@ class random_stream {
  private:
   std::array<std::uint32_t, 2> key_;
   std::array<std::uint32_t, 3> tail_;
+  draw what_;
+  std::uint64_t step_;
   std::array<std::uint32_t, 4> block_{};
   std::uint64_t position_ = 0;
 };

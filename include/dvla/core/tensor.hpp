@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include <dvla/core/view.hpp>
 
@@ -23,7 +25,9 @@ class tensor {
       : tensor(S{}) {}
 
   /// Elements are zero.
-  explicit tensor(S const& s) : extents_(s), data_(allocate(s)) { fill(T(0)); }
+  explicit tensor(S const& s) : extents_(s), data_(allocate(s)) {
+    Device::clear_bytes(data_, size() * sizeof(T));
+  }
 
   /// From the extents that the type leaves open: tensor<float, shape<dyn, 3>> t(16). Elements are zero.
   template <class... N>
@@ -53,11 +57,25 @@ class tensor {
 
   [[nodiscard]] tensor clone() const {
     tensor copy(extents_);
-    for (std::size_t i = 0; i < size(); ++i) copy.data_[i] = data_[i];
+    Device::copy_bytes(copy.data_, data_, size() * sizeof(T));
     return copy;
   }
 
-  void fill(T value) {
+  /// The elements in host memory, whatever the device.
+  [[nodiscard]] std::vector<T> read() const {
+    std::vector<T> host(size());
+    Device::copy_bytes(host.data(), data_, size() * sizeof(T));
+    return host;
+  }
+  /// Replaces the elements by those of host memory; their numbers must be equal.
+  void write(std::span<T const> host) {
+    expect(host.size() == size(), "tensor: ", host.size(), " elements were given for a tensor of shape ", to_string(extents_));
+    Device::copy_bytes(data_, host.data(), size() * sizeof(T));
+  }
+
+  void fill(T value)
+    requires(Device::is_host)
+  {
     for (std::size_t i = 0; i < size(); ++i) data_[i] = value;
   }
 

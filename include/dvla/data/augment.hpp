@@ -7,3 +7,4 @@
 #include <dvla/data/augment/geometry.hpp>
 #include <dvla/data/augment/mix.hpp>
 #include <dvla/data/augment/normalise.hpp>
+#include <dvla/data/augment/rand_augment.hpp>

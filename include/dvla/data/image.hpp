@@ -26,6 +26,18 @@ struct image {
   friend bool operator==(image const&, image const&) = default;
 };
 
+/// The pixels of an image wherever they lie, for functions that run on the GPU as well.
+struct pixel_view {
+  std::uint8_t const* pixels;
+  int height, width;
+
+  [[nodiscard]] DVLA_HD std::uint8_t const* at(int y, int x) const { return pixels + (y * width + x) * 3; }
+};
+
+[[nodiscard]] inline pixel_view pixels_of(image const& source) {
+  return {source.pixels.data(), static_cast<int>(source.height), static_cast<int>(source.width)};
+}
+
 /// A rectangle of whole pixels inside an image.
 struct pixel_box {
   std::size_t top = 0, left = 0, height = 0, width = 0;

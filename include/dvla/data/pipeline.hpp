@@ -41,27 +41,30 @@ struct preprocessing {
   fail("preprocessing: \"", name, "\" is not known; give imagenet, cifar or imagenet-short");
 }
 
-/// What may be drawn for an image; what is absent or 0 is not done. Order: crop, flip, colours, normalise, erase. At most one
-/// of the crops may be present: resized_crop replaces resize and centre crop, border replaces the centre crop.
+/// What may be drawn for an image; what is absent or 0 is not done. Order: crop, flip, colours, RandAugment, normalise,
+/// erase. At most one of the crops may be present: resized_crop replaces resize and centre crop, border the centre crop.
 struct augmentation {
   std::optional<random_resized_crop> resized_crop{};
   interpolation resized_crop_kernel = interpolation::bicubic;
   std::optional<std::size_t> border{};  ///< black pixels around the resized image, of which a random window is taken
   double flip = 0;                      ///< probability of a horizontal flip
   colour_jitter jitter{};
+  std::optional<rand_augment> operations{};
   std::optional<random_erasing> erasing{};
 };
 
-/// The published training augmentations, by name: "none"; "episodic-cifar" (flip, jitter .4); "pretrain" (resized crop of at
-/// least smallest_area, flip, jitter .4).
+/// The training augmentations, by name: "none"; "episodic-cifar" (flip, jitter .4); "pretrain" (resized crop of at least
+/// smallest_area, flip, jitter .4); "published" (the pre-training of the published results: resized crop, flip, RandAugment; its
+/// random erasing is the caller's to add).
 [[nodiscard]] inline augmentation training_augmentation(std::string_view name, double smallest_area = 0.08) {
   augmentation out;
   if (name == "none") return out;
+  expect(name == "episodic-cifar" || name == "pretrain" || name == "published", "augmentation: \"", name,
+         "\" is not known; give none, episodic-cifar, pretrain or published");
   out.flip = 0.5;
-  out.jitter = {0.4, 0.4, 0.4};
-  if (name == "episodic-cifar") return out;
-  expect(name == "pretrain", "augmentation: \"", name, "\" is not known; give none, episodic-cifar or pretrain");
-  out.resized_crop = random_resized_crop{smallest_area};
+  if (name == "published") out.operations = rand_augment{};
+  else out.jitter = {0.4, 0.4, 0.4};
+  if (name != "episodic-cifar") out.resized_crop = random_resized_crop{smallest_area};
   return out;
 }
 
@@ -72,6 +75,7 @@ struct drawn_augmentation {
   std::optional<window_offset> window{};  ///< of the resized image
   bool flip = false;
   colour_change colours{};
+  drawn_operations operations{};
   erased_box erased{};
 };
 
@@ -107,10 +111,12 @@ inline image_size resized_size(preprocessing const& how, std::size_t height, std
   out.flip = what.flip > 0 && random.uniform() < what.flip;
   out.colours = draw_colour(what.jitter, random);
   if (what.erasing) out.erased = draw_erasing(*what.erasing, how.image, how.image, random);
+  // Drawn last, so that the others are the same with it and without.
+  if (what.operations) out.operations = draw_operations(*what.operations, how.image, how.image, random);
   return out;
 }
 
-/// The image cropped, resized, flipped and coloured: how.image x how.image pixels.
+/// The image cropped, resized, flipped, coloured and changed by RandAugment: how.image x how.image pixels.
 [[nodiscard]] inline image prepare_pixels(image const& source, preprocessing const& how, drawn_augmentation const& drawn) {
   expect(source.height > 0 && source.width > 0, "preprocessing: the image is empty");
   expect(how.image > 0 && how.image <= how.resize, "preprocessing: a centre crop of ", how.image, " out of ", how.resize,
@@ -129,6 +135,7 @@ inline image_size resized_size(preprocessing const& how, std::size_t height, std
   }
   if (drawn.flip) flip_horizontally(out);
   apply(drawn.colours, out);
+  apply(drawn.operations, out);
   return out;
 }
 

@@ -18,30 +18,66 @@ namespace dvla::inline DVLA_ABI {
 /// The interpolation kernel: a triangle of radius 1 or the cubic with a = -1/2 (Catmull-Rom) of radius 2. Shrinking widens it.
 enum class interpolation { bilinear, bicubic };
 
+/// One axis of a resize from `in` to `out` pixels: which inputs an output is made of and with which weights.
+struct resample_axis {
+  static constexpr int precision = 22;  // bits of a fixed-point weight behind the point
+
+  std::size_t in;
+  interpolation kernel;
+  double scale, inverse, radius;
+
+  DVLA_HD resample_axis(std::size_t in_, std::size_t out, interpolation kernel_)
+      : in(in_), kernel(kernel_), scale(static_cast<double>(in_) / static_cast<double>(out)) {
+    double const stretch = scale > 1 ? scale : 1;
+    inverse = 1.0 / stretch;
+    radius = (kernel == interpolation::bilinear ? 1.0 : 2.0) * stretch;
+  }
+
+  /// The most inputs that an output is made of.
+  [[nodiscard]] DVLA_HD std::size_t most_taps() const { return 2 * static_cast<std::size_t>(std::ceil(radius)) + 1; }
+  [[nodiscard]] DVLA_HD double centre(std::size_t i) const { return (static_cast<double>(i) + 0.5) * scale; }
+  [[nodiscard]] DVLA_HD std::size_t first(std::size_t i) const {
+    double const begin = centre(i) - radius + 0.5;
+    return static_cast<std::size_t>(begin > 0 ? begin : 0);
+  }
+  [[nodiscard]] DVLA_HD std::size_t end(std::size_t i) const {
+    auto const end = static_cast<std::size_t>(centre(i) + radius + 0.5);
+    return end < in ? end : in;
+  }
+  /// The weight of input j in output i; the sum over an output's inputs may differ from 1.
+  [[nodiscard]] DVLA_HD double weight(std::size_t i, std::size_t j) const {
+    return value((static_cast<double>(j) - centre(i) + 0.5) * inverse);
+  }
+
+  /// Rounded half away from zero; std::lround costs more than the pixels of a small image.
+  [[nodiscard]] DVLA_HD static std::int32_t to_fixed(double weight) {
+    return static_cast<std::int32_t>(weight * (1 << precision) + (weight < 0 ? -0.5 : 0.5));
+  }
+
+ private:
+  [[nodiscard]] DVLA_HD double value(double x) const {
+    x = std::abs(x);
+    if (kernel == interpolation::bilinear) return x < 1 ? 1 - x : 0;
+    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+    return x < 2 ? -0.5 * (((x - 5) * x + 8) * x - 4) : 0;
+  }
+};
+
 /// The weights of one axis: output i is the sum over j < taps(i) of weight(i, j) * input[first(i) + j], in units of 2^-22.
 class resample_weights {
  public:
-  static constexpr int precision = 22;
-
   resample_weights(std::size_t in, std::size_t out, interpolation kernel) {
-    double const scale = static_cast<double>(in) / static_cast<double>(out);
-    double const stretch = std::max(scale, 1.0), inverse = 1.0 / stretch;
-    double const radius = (kernel == interpolation::bilinear ? 1.0 : 2.0) * stretch;
-    stride_ = 2 * static_cast<std::size_t>(std::ceil(radius)) + 1;
+    resample_axis const axis(in, out, kernel);
+    stride_ = axis.most_taps();
     rows_.resize(out);
     weights_.resize(out * stride_);
     std::vector<double> exact(stride_);
     for (std::size_t i = 0; i < out; ++i) {
-      double const centre = (static_cast<double>(i) + 0.5) * scale;
-      auto const first = static_cast<std::size_t>(std::max(centre - radius + 0.5, 0.0));
-      auto const end = std::min(static_cast<std::size_t>(centre + radius + 0.5), in);
+      std::size_t const first = axis.first(i), taps = axis.end(i) - first;
       double sum = 0;
-      for (std::size_t j = 0; j < end - first; ++j) {
-        exact[j] = value(kernel, (static_cast<double>(first + j) - centre + 0.5) * inverse);
-        sum += exact[j];
-      }
-      for (std::size_t j = 0; j < end - first; ++j) weights_[i * stride_ + j] = to_fixed(exact[j] / sum);
-      rows_[i] = {first, end - first};
+      for (std::size_t j = 0; j < taps; ++j) sum += exact[j] = axis.weight(i, first + j);
+      for (std::size_t j = 0; j < taps; ++j) weights_[i * stride_ + j] = resample_axis::to_fixed(exact[j] / sum);
+      rows_[i] = {first, taps};
     }
   }
 
@@ -55,18 +91,6 @@ class resample_weights {
     std::size_t first, taps;
   };
 
-  static double value(interpolation kernel, double x) {
-    x = std::abs(x);
-    if (kernel == interpolation::bilinear) return x < 1 ? 1 - x : 0;
-    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
-    return x < 2 ? -0.5 * (((x - 5) * x + 8) * x - 4) : 0;
-  }
-
-  /// Rounded half away from zero; std::lround costs more than the pixels of a small image.
-  static std::int32_t to_fixed(double weight) {
-    return static_cast<std::int32_t>(weight * (1 << precision) + (weight < 0 ? -0.5 : 0.5));
-  }
-
   std::size_t stride_ = 0;
   std::vector<window> rows_;
   std::vector<std::int32_t> weights_;
@@ -74,11 +98,11 @@ class resample_weights {
 
 namespace detail {
 
-inline std::uint8_t from_fixed(std::int32_t sum) {
-  return static_cast<std::uint8_t>(std::clamp(sum >> resample_weights::precision, 0, 255));
+DVLA_HD inline std::uint8_t from_fixed(std::int32_t sum) {
+  return static_cast<std::uint8_t>(std::clamp(sum >> resample_axis::precision, 0, 255));
 }
 
-inline constexpr std::int32_t fixed_half = 1 << (resample_weights::precision - 1);
+inline constexpr std::int32_t fixed_half = 1 << (resample_axis::precision - 1);
 
 /// One row of RGB pixels to w.size() pixels.
 inline void resample_row(std::uint8_t const* in, resample_weights const& w, std::uint8_t* out) {

@@ -72,11 +72,29 @@ struct elements {
   DVLA_HD DVLA_INLINE void backward(Lanes const&, std::size_t, Frame const&, V) {}
 };
 
+/// One number for each `rows` consecutive rows of a matrix.
+template <class T>
+struct grouped_rows {
+  static constexpr bool tracked = false;
+  T const* data;
+  std::size_t rows;
+  T const* row = nullptr;
+
+  template <std::size_t R>
+  DVLA_HD void seek(std::array<std::size_t, R> const& at) {
+    row = data + at[0] / rows;
+  }
+  template <class Lanes>
+  DVLA_HD DVLA_INLINE auto forward(Lanes const& lanes, std::size_t) const {
+    return frame<typename Lanes::value_type>{lanes.broadcast(static_cast<arithmetic_t<T>>(*row))};
+  }
+};
+
 /// Where an expression's value goes.
 template <class T, inner Walk, std::size_t Rank>
 struct target {
-  T* data;
-  std::array<std::ptrdiff_t, Rank> strides;
+  T* data = nullptr;
+  std::array<std::ptrdiff_t, Rank> strides{};
   T* row = nullptr;
 
   DVLA_HD void seek(std::array<std::size_t, Rank> const& at) {
@@ -98,36 +116,33 @@ enum class sink : unsigned char {
   add     // a further contribution, or a broadcast leaf's partial sum
 };
 
-/// A leaf with a gradient. Loads only if Value: an adjoint that does not need the value does not read it.
-template <class T, inner Walk, std::size_t Rank, bool Value>
+/// A leaf with a gradient. Loads only if Value: an adjoint that does not need the value does not read it. The gradient has
+/// an element type, a walk and strides of its own: a device may collect a broadcast leaf's contributions elsewhere.
+template <class T, inner Walk, class G, inner GradientWalk, std::size_t Rank, bool Value>
 struct tracked_elements {
   static constexpr bool tracked = true;
   elements<T, Walk, Rank> values;
-  T* gradient = nullptr;
+  target<G, GradientWalk, Rank> gradient{};
   sink into = sink::none;
-  T* gradient_row = nullptr;
 
   DVLA_HD void seek(std::array<std::size_t, Rank> const& at) {
     if constexpr (Value) values.seek(at);
-    if (into == sink::none) return;  // there is no gradient to point into
-    std::ptrdiff_t offset = 0;
-    for (std::size_t i = 0; i < Rank; ++i) offset += static_cast<std::ptrdiff_t>(at[i]) * values.strides[i];
-    gradient_row = gradient + offset;
+    if (into != sink::none) gradient.seek(at);  // else there is no gradient to point into
   }
 
   template <class Lanes>
   DVLA_HD DVLA_INLINE auto forward(Lanes const& lanes, std::size_t j) const {
     if constexpr (Value) return values.forward(lanes, j);
-    else return frame<typename Lanes::value_type>{lanes.broadcast(T(0))};
+    else return frame<typename Lanes::value_type>{lanes.broadcast(arithmetic_t<T>(0))};
   }
   template <class Lanes, class Frame, class V>
   DVLA_HD DVLA_INLINE void backward(Lanes const& lanes, std::size_t j, Frame const&, V adjoint) {
     if (into == sink::none) return;
-    if constexpr (Walk == inner::constant) {
-      *gradient_row += lanes.sum(adjoint);
+    if constexpr (GradientWalk == inner::constant) {
+      *gradient.row += lanes.sum(adjoint);
     } else {
-      if (into == sink::write) lanes.store(gradient_row + j, adjoint);
-      else lanes.store(gradient_row + j, lanes.load(gradient_row + j) + adjoint);
+      if (into == sink::write) lanes.store(gradient.row + j, adjoint);
+      else lanes.store(gradient.row + j, lanes.load(gradient.row + j) + adjoint);
     }
   }
 };

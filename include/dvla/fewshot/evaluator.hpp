@@ -6,6 +6,7 @@
 
 #include <dvla/fewshot/accuracy.hpp>
 #include <dvla/fewshot/learner.hpp>
+#include <dvla/kernels/cpu/replay.hpp>
 
 namespace dvla::inline DVLA_ABI {
 
@@ -126,13 +127,37 @@ void evaluate_gated(Model const& model, Images const& images, class_vectors cons
   }
 }
 
+/// Accuracies of whole episodes on a device with memory of its own: a recorded episode is replayed.
+template <class Model, class Images, class Device, class Progress>
+void evaluate_on(Device const& device, Model const& model, Images const& images, class_vectors const* vectors,
+                 std::span<episode const> episodes, Progress const& progress, evaluation& out) {
+  constexpr std::size_t side = image_side<Model>;
+  inference<Device> context(device);
+  replay<Device> recorded_episode;
+  episode_stage<side, Device> stage;
+  tensor<float, shape<1>, Device> accuracy;
+  for (auto const& e : episodes) {
+    auto const batch = load_episode<side>(images, e, vectors, 0);
+    auto const in = stage.put(device, batch);
+    recorded_episode.run(device, 0, [&] {
+      auto const traced = trace_episode(model, context, in, static_cast<float const*>(nullptr));
+      copy(device, 1, static_cast<float const*>(traced.accuracy.data_pointer()), accuracy.data());
+    });
+    float share = 0;
+    download(device, 1, static_cast<float const*>(accuracy.data()), &share);
+    out.accuracies.push_back(exact_share(static_cast<double>(share), batch.queries));
+    out.images += batch.supports + batch.queries;
+    progress(out);
+  }
+}
+
 }  // namespace detail
 
 /// Evaluates a model in evaluation mode (running statistics, mean gates) on the episodes, in order. `vectors` may be null
 /// for a model without semantics; progress(evaluation so far) is called after every episode.
-template <class Model, class Images, class Progress>
+template <class Model, class Images, class Device, class Progress>
 [[nodiscard]] evaluation evaluate_episodes(Model const& model, Images const& images, class_vectors const* vectors,
-                                           std::span<episode const> episodes, executor* pool, Progress const& progress) {
+                                           std::span<episode const> episodes, Device const& device, Progress const& progress) {
   using clock = std::chrono::steady_clock;
   auto const begin = clock::now();
   evaluation out;
@@ -140,13 +165,16 @@ template <class Model, class Images, class Progress>
     so_far.seconds = std::chrono::duration<double>(clock::now() - begin).count();
     progress(static_cast<evaluation const&>(so_far));
   };
-  if constexpr (requires { Model::features_stand_alone; }) {
-    detail::evaluate_features(model, images, episodes, pool, timed, out);
-  } else if constexpr (uses_semantics<Model>) {
+  if constexpr (uses_semantics<Model>)
     expect(vectors != nullptr, "evaluation: the model needs semantic vectors of the classes; give a bank");
-    detail::evaluate_gated(model, images, *vectors, episodes, pool, timed, out);
+  if constexpr (!Device::is_host) {
+    detail::evaluate_on(device, model, images, vectors, episodes, timed, out);
+  } else if constexpr (requires { Model::features_stand_alone; }) {
+    detail::evaluate_features(model, images, episodes, device.pool, timed, out);
+  } else if constexpr (uses_semantics<Model>) {
+    detail::evaluate_gated(model, images, *vectors, episodes, device.pool, timed, out);
   } else {
-    inference<> context(cpu{pool});
+    inference<Device> context(device);
     for (auto const& e : episodes) {
       auto const batch = load_episode<image_side<Model>>(images, e, vectors, 0);
       out.accuracies.push_back(run_episode(model, context, batch).accuracy);
@@ -157,10 +185,10 @@ template <class Model, class Images, class Progress>
   return out;
 }
 
-template <class Model, class Images>
+template <class Model, class Images, class Device>
 [[nodiscard]] evaluation evaluate_episodes(Model const& model, Images const& images, class_vectors const* vectors,
-                                           std::span<episode const> episodes, executor* pool) {
-  return evaluate_episodes(model, images, vectors, episodes, pool, [](evaluation const&) {});
+                                           std::span<episode const> episodes, Device const& device) {
+  return evaluate_episodes(model, images, vectors, episodes, device, [](evaluation const&) {});
 }
 
 }  // namespace dvla::inline DVLA_ABI

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <dvla/fewshot/episode_sampler.hpp>
+#include <dvla/kernels/staging.hpp>
 #include <dvla/models/dvla_rl.hpp>
 #include <dvla/models/prototypical_network.hpp>
 #include <dvla/nn/training_state.hpp>
@@ -61,6 +62,52 @@ template <class Backbone, class Context, std::size_t Side>
 [[nodiscard]] auto run_episode(prototypical_network<Backbone> const& model, Context& context, episode_batch<Side> const& batch) {
   return model.episode(context(batch.support()), context(batch.query()), batch.way);
 }
+
+/// The same on the pixels and vectors of a batch in the device's memory, without reading anything back: {loss, accuracy, ...}.
+template <std::size_t Side, class Device>
+struct episode_inputs {
+  std::size_t way, supports, queries, local, width;
+  float const* pixels;
+  float const* local_vectors;
+  float const* global_vectors;
+
+  using images = view<float const, shape<dyn, Side, Side, 3>, contiguous, Device>;
+  using rows = view<float const, shape<dyn, dyn>, contiguous, Device>;
+  [[nodiscard]] images support() const { return {pixels, shape<dyn, Side, Side, 3>(supports)}; }
+  [[nodiscard]] images query() const { return {pixels + supports * Side * Side * 3, shape<dyn, Side, Side, 3>(queries)}; }
+  [[nodiscard]] rows local_rows() const { return {local_vectors, shape<dyn, dyn>(local, width)}; }
+  [[nodiscard]] rows global_rows() const { return {global_vectors, shape<dyn, dyn>(way, width)}; }
+};
+
+template <visformer_config Config, class T, class Context, std::size_t Side, class Device>
+[[nodiscard]] auto trace_episode(dvla_rl<Config, T> const& model, Context& context, episode_inputs<Side, Device> const& in,
+                                 T const* baselines) {
+  episode_images<Config, T, Context> const images{context(in.support()), context(in.query()), in.way};
+  episode_semantics<T, Context> const semantics{context(in.local_rows()), context(in.global_rows())};
+  return model.trace_episode(images, semantics, nullptr, baselines);
+}
+template <class Model, class Context, std::size_t Side, class Device, class T>
+  requires(!uses_semantics<Model>)
+[[nodiscard]] auto trace_episode(Model const& model, Context& context, episode_inputs<Side, Device> const& in, T const*) {
+  return model.trace_episode(context(in.support()), context(in.query()), in.way);
+}
+
+/// An episode on its way to the device: persistent memory for its pixels and vectors.
+template <std::size_t Side, class Device>
+class episode_stage {
+ public:
+  [[nodiscard]] episode_inputs<Side, Device> put(Device const& device, episode_batch<Side> const& batch) {
+    auto const all = [](auto const& t) { return std::span<float const>(t.data(), t.size()); };
+    auto const& v = batch.vectors;
+    return {batch.way,          batch.supports,
+            batch.queries,      v.local.shape()[0],
+            v.local.shape()[1], pixels_.put(device, all(batch.pixels)),
+            local_.put(device, all(v.local)), global_.put(device, all(v.global))};
+  }
+
+ private:
+  staged<float, Device> pixels_, local_, global_;
+};
 
 /// What a model learns from an episode outside the optimizer, and how that is kept and brought back.
 template <class Model, class Output>

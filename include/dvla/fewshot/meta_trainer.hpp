@@ -19,7 +19,7 @@ struct meta_settings {
 };
 
 /// Trains a few-shot model episode by episode. Images is anything with images_per_class() and load(), such as folder_images.
-template <class Model, class Images>
+template <class Model, class Images, class Device = cpu>
 class meta_trainer {
  public:
   /// What a step did.
@@ -30,8 +30,8 @@ class meta_trainer {
   };
 
   /// The model must be laid out in `weights` and initialised or loaded; vectors may be null for a model without semantics.
-  meta_trainer(Model& model, parameters<float>& weights, Images const& images, class_vectors const* vectors,
-               meta_settings const& settings, executor* pool)
+  meta_trainer(Model& model, parameters<float, Device>& weights, Images const& images, class_vectors const* vectors,
+               meta_settings const& settings, Device device)
       : model_(&model),
         weights_(&weights),
         images_(&images),
@@ -39,8 +39,9 @@ class meta_trainer {
         settings_(settings),
         per_class_(images.images_per_class()),
         optimizer_(weights, groups(weights, settings)),
-        tape_(cpu{pool}),
-        pool_(pool) {
+        tape_(device),
+        figures_(shape<dyn>(figures_of_gate * most_gates + 2)),
+        baselines_(shape<dyn>(2 * most_gates)) {
     expect(!uses_semantics<Model> || vectors != nullptr,
            "meta-tuning: the model needs semantic vectors of the classes; give a bank");
     expect(settings.epochs > 0, "meta-tuning: epochs is ", settings.epochs, "; give a positive number");
@@ -73,20 +74,16 @@ class meta_trainer {
     auto const begin = clock::now();
     auto const drawn = training_episode(per_class_, settings_.shape, settings_.seed, state_.step);
     auto const batch = load_episode<image_side<Model>>(*images_, drawn, vectors_, state_.step);
-    tape_.begin_step(settings_.seed, state_.step);
-    weights_->zero_gradients();
-    auto out = run_episode(*model_, tape_, batch);
-    loss_ = static_cast<double>(*out.loss.data_pointer());
-    expect(std::isfinite(loss_), "meta-tuning: the loss is not finite at step ", state_.step,
+    optimizer_.begin_step(1);
+    learn(batch);
+    expect(std::isfinite(report_.loss), "meta-tuning: the loss is not finite at step ", state_.step,
            "; lower the rates or clip gradients");
-    tape_.backward(out.loss);
-    if (settings_.clip > 0) clip_gradients(*weights_, settings_.clip);
-    optimizer_.step();
-    after_step(*model_, out);
     ++state_.step;
     state_.seconds += std::chrono::duration<double>(clock::now() - begin).count();
     keep_baselines(*model_, state_);
-    report_of(out);
+    report_.step = state_.step;
+    report_.epoch = static_cast<double>(state_.step) / static_cast<double>(per_epoch_);
+    report_.seconds = state_.seconds;
     return report_;
   }
 
@@ -95,7 +92,7 @@ class meta_trainer {
   bool validate(Validation const& images, class_vectors const* vectors, evaluation& result) {
     auto const begin = std::chrono::steady_clock::now();
     auto const episodes = fixed_episodes(images.images_per_class(), settings_.shape, settings_.validation_episodes);
-    result = evaluate_episodes(*model_, images, vectors, episodes, pool_);
+    result = evaluate_episodes(*model_, images, vectors, episodes, tape_.device());
     state_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     double const accuracy = result.accuracy().mean;
     if (!(accuracy > state_.best_accuracy)) return false;
@@ -110,10 +107,10 @@ class meta_trainer {
     state_ = state;
     restore_baselines(*model_, state_);
   }
-  [[nodiscard]] adamw<float>& optimizer() { return optimizer_; }
+  [[nodiscard]] adamw<float, Device>& optimizer() { return optimizer_; }
 
  private:
-  static std::vector<parameter_group> groups(parameters<float> const& weights, meta_settings const& s) {
+  static std::vector<parameter_group> groups(parameters<float, Device> const& weights, meta_settings const& s) {
     std::vector<parameter_group> out{{"backbone.", s.backbone_lr, s.weight_decay}};
     for (auto const& e : weights.entries())
       if (e.kind == role::weight && e.name.compare(0, 9, "backbone.") != 0) {
@@ -123,29 +120,95 @@ class meta_trainer {
     return out;
   }
 
-  template <class Output>
-  void report_of(Output const& out) {
-    report_.step = state_.step;
-    report_.epoch = static_cast<double>(state_.step) / static_cast<double>(per_epoch_);
-    report_.loss = loss_;
-    report_.accuracy = out.accuracy;
-    report_.seconds = state_.seconds;
-    if constexpr (requires { out.gates; }) report_.gates.assign(out.gates.begin(), out.gates.end());
+  /// One episode and what it teaches; loss, accuracy and gates go into the report.
+  void learn(episode_batch<image_side<Model>> const& batch) {
+    if constexpr (Device::is_host) {
+      tape_.begin_step(settings_.seed, state_.step);
+      weights_->zero_gradients();
+      auto const out = run_episode(*model_, tape_, batch);
+      tape_.backward(out.loss);
+      apply_gradients();
+      report_.loss = static_cast<double>(*out.loss.data_pointer());
+      report_.accuracy = out.accuracy;
+      if constexpr (requires { out.gates; }) report_.gates.assign(out.gates.begin(), out.gates.end());
+      after_step(*model_, out);
+    } else {
+      auto const in = stage_.put(tape_.device(), batch);
+      put_baselines();
+      replay_.run(tape_.device(), state_.step, [&] { learn_from(in); });
+      read_figures();
+    }
   }
 
+  /// The work of a step, the same on the same memory at every step.
+  void learn_from(episode_inputs<image_side<Model>, Device> const& in) {
+    tape_.begin_step(settings_.seed, state_.step);
+    weights_->zero_gradients();
+    auto const out = trace_episode(*model_, tape_, in, static_cast<float const*>(baselines_.data()));
+    std::size_t place = 0;
+    auto const keep = [&](auto const& scalar) {
+      if (scalar) copy(tape_.device(), 1, static_cast<float const*>((*scalar).data_pointer()), figures_.data() + place);
+      ++place;
+    };
+    keep(&out.loss);
+    keep(&out.accuracy);
+    if constexpr (requires { out.gates; }) {
+      for (auto const& g : out.gates) {
+        keep(&g.p), keep(&g.action), keep(g.log_density), keep(g.entropy), keep(g.reward), keep(g.accuracy), keep(g.similarity);
+      }
+      gates_ = out.gates.size();
+    }
+    tape_.backward(out.loss);
+    apply_gradients();
+  }
+
+  void apply_gradients() {
+    if (settings_.clip > 0) limit_gradients(*weights_, settings_.clip);
+    optimizer_.apply_step();
+  }
+
+  /// Value and started of each gate's baseline, where the recorded step reads them.
+  void put_baselines() {
+    if constexpr (requires { model_->baselines; }) {
+      std::array<float, 2 * most_gates> now{};
+      for (std::size_t i = 0; i < model_->baselines.size(); ++i) {
+        now[2 * i] = static_cast<float>(model_->baselines[i].value());
+        now[2 * i + 1] = model_->baselines[i].started() ? 1.0f : 0.0f;
+      }
+      using words = std::array<float, 2 * most_gates>;
+      put(tape_.device(), reinterpret_cast<words*>(baselines_.data()), now);
+    }
+  }
+
+  void read_figures() {
+    std::vector<float> host(figures_.size());
+    download(tape_.device(), host.size(), static_cast<float const*>(figures_.data()), host.data());
+    auto const at = [&](std::size_t i) { return static_cast<double>(host[i]); };
+    report_.loss = at(0);
+    report_.accuracy = at(1);
+    report_.gates.clear();
+    for (std::size_t i = 2; i < 2 + gates_ * figures_of_gate; i += figures_of_gate)
+      report_.gates.push_back({at(i), at(i + 1), at(i + 2), at(i + 3), at(i + 4), at(i + 5), at(i + 6)});
+    if constexpr (requires { model_->update_baselines(report_); }) model_->update_baselines(report_);
+  }
+
+  static constexpr std::size_t most_gates = 2, figures_of_gate = 7;
+
   Model* model_;
-  parameters<float>* weights_;
+  parameters<float, Device>* weights_;
   Images const* images_;
   class_vectors const* vectors_;
   meta_settings settings_;
   std::vector<std::size_t> per_class_;
   std::size_t per_epoch_ = 1;
-  adamw<float> optimizer_;
-  tape<> tape_;
-  executor* pool_;
+  adamw<float, Device> optimizer_;
+  tape<Device> tape_;
+  replay<Device> replay_;
+  episode_stage<image_side<Model>, Device> stage_;
+  tensor<float, shape<dyn>, Device> figures_, baselines_;
+  std::size_t gates_ = 0;
   training_state state_;
   report report_;
-  double loss_ = 0;
 };
 
 }  // namespace dvla::inline DVLA_ABI

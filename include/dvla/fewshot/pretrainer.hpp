@@ -6,6 +6,7 @@
 
 #include <dvla/autodiff/loss.hpp>
 #include <dvla/data/augment/mix.hpp>
+#include <dvla/kernels/staging.hpp>
 #include <dvla/nn/optimizer.hpp>
 #include <dvla/nn/schedule.hpp>
 #include <dvla/nn/training_state.hpp>
@@ -28,17 +29,18 @@ struct pretrain_settings {
 struct pretrain_report {
   std::uint64_t step = 0;
   double epoch = 0, progress = 0, rate = 0, loss = 0, seconds = 0;
+  double waited = 0;  ///< of the run's seconds in this process, those spent waiting for batches
 };
 
 /// Trains a classifier step by step. Batches is anything with next(), which gives {step, labels, pixels}, and
-/// steps_per_epoch(), such as batch_loader. Results are equal for any number of threads; with a time limit they depend on
-/// the clock.
-template <class Model, class Batches>
+/// steps_per_epoch(), such as batch_loader; or whose next() gives {step, pixels, targets} in the device's memory, always at the
+/// same addresses and mixed already, such as device_loader. Results are equal for any number of threads; with a time limit they depend on the clock.
+template <class Model, class Batches, class Device = cpu>
 class pretrainer {
  public:
   /// The model must be laid out in `weights` and initialised; `classes` is the width of its head.
-  pretrainer(Model& model, parameters<float>& weights, Batches& batches, std::size_t classes, pretrain_settings const& settings,
-             executor* pool)
+  pretrainer(Model& model, parameters<float, Device>& weights, Batches& batches, std::size_t classes,
+             pretrain_settings const& settings, Device device)
       : model_(&model),
         weights_(&weights),
         batches_(&batches),
@@ -46,7 +48,8 @@ class pretrainer {
         settings_(settings),
         schedule_{settings.epochs, settings.warmup_epochs, settings.lr, settings.warmup_lr, 0, settings.k_decay},
         optimizer_(weights, settings.lr, settings.weight_decay),
-        tape_(cpu{pool}) {
+        tape_(device),
+        loss_(shape<1>{}) {
     expect(settings.lr > 0 && settings.epochs > 0, "pre-training: lr is ", settings.lr, " and epochs ", settings.epochs,
            "; both must be positive");
     (void)schedule_(0);
@@ -81,54 +84,97 @@ class pretrainer {
     report.step = state_.step;
     report.epoch = static_cast<double>(state_.step) / static_cast<double>(batches_->steps_per_epoch());
     report.seconds = state_.seconds;
+    report.waited = waited_;
     return report;
   }
 
   [[nodiscard]] training_state const& state() const { return state_; }
   [[nodiscard]] training_state& state() { return state_; }
-  [[nodiscard]] adamw<float>& optimizer() { return optimizer_; }
+  [[nodiscard]] adamw<float, Device>& optimizer() { return optimizer_; }
   /// The averaged weights, or null if none are kept.
-  [[nodiscard]] tensor<float, shape<dyn>>* average() { return average_ ? &average_->average() : nullptr; }
+  [[nodiscard]] tensor<float, shape<dyn>, Device>* average() { return average_ ? &average_->average() : nullptr; }
 
  private:
+  /// A batch in the device's memory.
+  template <class Pixel>
+  struct inputs {
+    std::size_t count;
+    Pixel const* pixels;
+    float const* targets;
+  };
+
   double learn(double rate) {
+    auto const begin = std::chrono::steady_clock::now();
+    auto const in = next_inputs();
+    waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    optimizer_.begin_step(rate / settings_.lr);
+    replay_.run(tape_.device(), state_.step, [&] { learn_from(in); });
+    float value = 0;
+    download(tape_.device(), 1, static_cast<float const*>(loss_.data()), &value);
+    check_loss(value);
+    return static_cast<double>(value);
+  }
+
+  void check_loss(float value) const {
+    expect(std::isfinite(value), "pre-training: the loss is not finite at step ", state_.step,
+           "; lower the rate or clip gradients, and continue from the last checkpoint");
+  }
+
+  /// The work of a step, the same on the same memory at every step.
+  template <class Pixel>
+  void learn_from(inputs<Pixel> const& in) {
     constexpr std::size_t side = Model::config.image;
-    auto const& batch = batches_->next();
-    expect(batch.step == state_.step, "pre-training: the loader is at step ", batch.step, " but the run at ", state_.step,
-           "; begin the loader at the run's step");
-    std::size_t const count = batch.labels.size();
-    random_stream random(settings_.seed, draw::mix, 0, state_.step);
-    batch_mix const mix = draw_mix(settings_.mix, side, side, random);
-    pixels_.assign(batch.pixels.begin(), batch.pixels.end());
-    apply(mix, side, side, pixels_);
-    targets_.resize(count * classes_);
-    soft_targets(batch.labels, classes_, settings_.label_smoothing, mix, targets_);
+    using images = view<Pixel const, shape<dyn, side, side, 3>, contiguous, Device>;
+    using rows = view<float const, shape<dyn, dyn>, contiguous, Device>;
     tape_.begin_step(settings_.seed, state_.step);
     weights_->zero_gradients();
-    using images = shape<dyn, side, side, 3>;
-    using rows = shape<dyn, dyn>;
-    auto const loss = cross_entropy((*model_)(tape_(view<float const, images>(pixels_.data(), images(count)))),
-                                    view<float const, rows>(targets_.data(), rows(count, classes_)));
-    double const value = static_cast<double>(*loss.data_pointer());
-    expect(std::isfinite(value), "pre-training: the loss is not finite at step ", state_.step,
-           "; lower the rate or clip gradients");
+    auto const loss = cross_entropy((*model_)(tape_(images(in.pixels, shape<dyn, side, side, 3>(in.count)))),
+                                    rows(in.targets, shape<dyn, dyn>(in.count, classes_)));
+    copy(tape_.device(), 1, static_cast<float const*>(loss.data_pointer()), loss_.data());
+    if constexpr (Device::is_host) check_loss(*loss_.data());  // before the weights are touched
     tape_.backward(loss);
-    if (settings_.clip > 0) clip_gradients(*weights_, settings_.clip);
-    optimizer_.step(rate / settings_.lr);
+    if (settings_.clip > 0) limit_gradients(*weights_, settings_.clip);
+    optimizer_.apply_step();
     if (average_) average_->update();
-    return value;
+  }
+
+  auto next_inputs() {
+    auto const check = [&](std::uint64_t step) {
+      expect(step == state_.step, "pre-training: the loader is at step ", step, " but the run at ", state_.step,
+             "; begin the loader at the run's step");
+    };
+    if constexpr (requires { batches_->next().targets; }) {
+      auto const& batch = batches_->next();
+      check(batch.step);
+      return inputs<std::remove_cvref_t<decltype(*batch.pixels)>>{batch.size(), batch.pixels, batch.targets};
+    } else {
+      constexpr std::size_t side = Model::config.image;
+      auto const& batch = batches_->next();
+      check(batch.step);
+      random_stream random(settings_.seed, draw::mix, 0, state_.step);
+      batch_mix const mix = draw_mix(settings_.mix, side, side, random);
+      pixels_.assign(batch.pixels.begin(), batch.pixels.end());
+      apply(mix, side, side, pixels_);
+      targets_.resize(batch.labels.size() * classes_);
+      soft_targets(batch.labels, classes_, settings_.label_smoothing, mix, targets_);
+      return inputs<float>{batch.labels.size(), staged_pixels_.put(tape_.device(), pixels_), staged_targets_.put(tape_.device(), targets_)};
+    }
   }
 
   Model* model_;
-  parameters<float>* weights_;
+  parameters<float, Device>* weights_;
   Batches* batches_;
   std::size_t classes_;
   pretrain_settings settings_;
   cosine_schedule schedule_;
-  adamw<float> optimizer_;
-  std::optional<weight_average<float>> average_;
-  tape<> tape_;
+  adamw<float, Device> optimizer_;
+  std::optional<weight_average<float, Device>> average_;
+  tape<Device> tape_;
+  tensor<float, shape<1>, Device> loss_;
+  replay<Device> replay_;
+  staged<float, Device> staged_pixels_, staged_targets_;
   training_state state_;
+  double waited_ = 0;
   std::vector<float> pixels_, targets_;
 };
 

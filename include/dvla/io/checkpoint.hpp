@@ -80,10 +80,10 @@ void over_layout(archive_layout const& layout, F&& f) {
 }  // namespace detail
 
 /// Copies the tensors of a file into a model's parameters and statistics. Nothing is changed when it throws.
-template <class T>
-load_report load_weights(parameters<T>& weights, named_tensors const& archive, load_options const& options = {}) {
+template <class T, class Device>
+load_report load_weights(parameters<T, Device>& weights, named_tensors const& archive, load_options const& options = {}) {
   load_report report;
-  std::vector<std::pair<typename parameters<T>::entry const*, stored_tensor const*>> found;
+  std::vector<std::pair<typename parameters<T, Device>::entry const*, stored_tensor const*>> found;
   std::vector<std::string> known;
   for (auto const& e : weights.entries()) {
     if (e.name.compare(0, options.model_prefix.size(), options.model_prefix) != 0) continue;
@@ -112,20 +112,24 @@ load_report load_weights(parameters<T>& weights, named_tensors const& archive, l
     fail(archive.source(), " does not fit the model: ", report.sentence(), "; check that file and model are of one kind");
   for (auto const& [e, stored] : found) {
     auto const values = read_as<T>(*stored);
-    T* const memory = weights.data(*e);
+    std::vector<T> memory(e->count);
     detail::over_layout(e->layout, [&](std::size_t file, std::size_t place) { memory[place] = values[file]; });
+    weights.write(*e, memory);
   }
+  weights.weights_changed();
   report.loaded = found.size();
   return report;
 }
 
 /// Adds a model's parameters and statistics under their published names; `steps` is what BatchNorm's counters say.
 /// `values` replaces the weights, for averaged ones in the same flat layout.
-template <class T>
-void add_weights(safetensors_writer& writer, parameters<T> const& weights, std::uint64_t steps,
-                 tensor<T, shape<dyn>> const* values = nullptr) {
+template <class T, class Device>
+void add_weights(safetensors_writer& writer, parameters<T, Device> const& weights, std::uint64_t steps,
+                 tensor<T, shape<dyn>, Device> const* values = nullptr) {
+  std::vector<T> const replaced = values != nullptr ? values->read() : std::vector<T>{};
   for (auto const& e : weights.entries()) {
-    T const* const memory = values != nullptr && e.kind == role::weight ? values->data() + e.offset : weights.data(e);
+    auto const own = values != nullptr && e.kind == role::weight ? std::vector<T>{} : weights.read(e);
+    T const* const memory = own.empty() ? replaced.data() + e.offset : own.data();
     std::vector<T> out(e.count);
     detail::over_layout(e.layout, [&](std::size_t file, std::size_t place) { out[file] = memory[place]; });
     writer.add(e.name, detail::file_shape(e.layout), std::span<T const>(out));
@@ -142,9 +146,9 @@ void add_weights(safetensors_writer& writer, parameters<T> const& weights, std::
 using checkpoint_texts = std::vector<std::pair<std::string, std::string>>;
 
 /// Writes a model, complete or not at all.
-template <class T>
-void save_model(std::filesystem::path const& path, parameters<T> const& weights, std::uint64_t steps, checkpoint_texts const& texts,
-                tensor<T, shape<dyn>> const* values = nullptr) {
+template <class T, class Device>
+void save_model(std::filesystem::path const& path, parameters<T, Device> const& weights, std::uint64_t steps,
+                checkpoint_texts const& texts, tensor<T, shape<dyn>, Device> const* values = nullptr) {
   safetensors_writer writer;
   add_weights(writer, weights, steps, values);
   for (auto const& [key, text] : texts) writer.metadata(key, text);
@@ -152,13 +156,14 @@ void save_model(std::filesystem::path const& path, parameters<T> const& weights,
 }
 
 /// Writes everything that an exact continuation needs, complete or not at all; the file is also a model.
-template <class T>
-void save_training(std::filesystem::path const& path, parameters<T> const& weights, adamw<T>& optimizer,
-                   training_state const& state, checkpoint_texts const& texts, tensor<T, shape<dyn>> const* average = nullptr) {
+template <class T, class Device>
+void save_training(std::filesystem::path const& path, parameters<T, Device> const& weights, adamw<T, Device>& optimizer,
+                   training_state const& state, checkpoint_texts const& texts, tensor<T, shape<dyn>, Device> const* average = nullptr) {
   safetensors_writer writer;
   add_weights(writer, weights, state.step);
-  auto const flat = [&](std::string name, tensor<T, shape<dyn>> const& t) {
-    writer.add(std::move(name), {t.size()}, std::span<T const>(t.data(), t.size()));
+  auto const flat = [&](std::string name, tensor<T, shape<dyn>, Device> const& t) {
+    auto const host = t.read();
+    writer.add(std::move(name), {host.size()}, std::span<T const>(host));
   };
   flat("optimizer.first_moments", optimizer.first_moments());
   flat("optimizer.second_moments", optimizer.second_moments());
@@ -195,17 +200,17 @@ void save_training(std::filesystem::path const& path, parameters<T> const& weigh
 }
 
 /// Brings back weights, statistics, moments and, if given, averaged weights.
-template <class T>
-[[nodiscard]] training_state load_training(named_tensors const& archive, parameters<T>& weights, adamw<T>& optimizer,
-                                           tensor<T, shape<dyn>>* average = nullptr) {
+template <class T, class Device>
+[[nodiscard]] training_state load_training(named_tensors const& archive, parameters<T, Device>& weights, adamw<T, Device>& optimizer,
+                                           tensor<T, shape<dyn>, Device>* average = nullptr) {
   auto const state = read_training_state(archive);
   load_weights(weights, archive);
-  auto const flat = [&](std::string_view name, tensor<T, shape<dyn>>& t) {
+  auto const flat = [&](std::string_view name, tensor<T, shape<dyn>, Device>& t) {
     auto const& stored = archive.find(name);
     expect(stored.size() == t.size(), archive.source(), ": '", name, "' has ", stored.size(), " elements, the model needs ",
            t.size(), "; continue with the model and version that wrote it");
     auto const values = read_as<T>(stored);
-    std::copy(values.begin(), values.end(), t.data());
+    t.write(values);
   };
   flat("optimizer.first_moments", optimizer.first_moments());
   flat("optimizer.second_moments", optimizer.second_moments());

@@ -2,6 +2,7 @@
 // BatchNorm, ReLU and 2x2 max-pooling.
 #pragma once
 
+#include <dvla/autodiff/convert.hpp>
 #include <dvla/autodiff/pooling.hpp>
 #include <dvla/nn/layers.hpp>
 
@@ -53,8 +54,8 @@ struct conv4 {
   /// Images (B, S, S, 3), normalised, to flattened features (B, F). The elements of a feature stand in the order (row, column,
   /// channel).
   auto features(auto const& images) const {
-    auto const map = block4(block3(block2(block1(images))));
-    return reshape(map, shape<dyn, feature_width>(images.shape()[0]));
+    auto const map = block4(block3(block2(block1(as_activations(images)))));
+    return convert<T>(reshape(map, shape<dyn, feature_width>(images.shape()[0])));
   }
 
   /// Images to logits (B, classes).

@@ -2,6 +2,8 @@
 // tokens through gated attention. A Beta policy sets each gate once an episode; REINFORCE trains it.
 #pragma once
 
+#include <optional>
+
 #include <dvla/autodiff/loss.hpp>
 #include <dvla/models/gated_attention.hpp>
 #include <dvla/models/prototypes.hpp>
@@ -55,9 +57,29 @@ struct episode_images {
 /// computation (dvla_rl::enter) serves every episode that an image occurs in.
 template <visformer_config Config, class T, class Context>
 struct episode_tokens {
-  using tokens = variable<T, shape<dyn, Config.tokens(1), Config.channels(1)>, Context>;
+  using element = typename Context::device_type::template stored<T>;
+  using tokens = variable<element, shape<dyn, Config.tokens(1), Config.channels(1)>, Context>;
   tokens support, query;
   std::size_t way;
+};
+
+/// The figures of a gated layer as scalars on the device, as gate_report has them.
+template <class T, class Context>
+struct gate_figures {
+  using scalar = variable<T, shape<>, Context>;
+  scalar p, action;
+  std::optional<scalar> log_density{}, entropy{}, reward{}, accuracy{}, similarity{};  // of a policy; of a tape
+};
+
+/// What an episode leaves on the device: episode_output before anything was read from there, so that nothing waits for it.
+template <std::size_t Features, class T, class Context>
+struct episode_trace {
+  using scalar = variable<T, shape<>, Context>;
+  variable<T, shape<dyn, dyn>, Context> logits;
+  variable<T, shape<dyn, Features>, Context> prototypes, support_features;
+  scalar loss, supervised, accuracy;
+  std::optional<scalar> rl{}, align{};
+  std::vector<gate_figures<T, Context>> gates{};
 };
 
 /// Logits of the queries (Q, way), prototypes (way, F) and features of the supports, and what the gates did.
@@ -126,13 +148,20 @@ struct dvla_rl {
   template <class Context>
   auto episode(episode_images<Config, T, Context> const& images, episode_semantics<T, Context> const& semantics,
                std::array<double, 2> const* actions = nullptr) const {
-    detail_episode<Context, episode_images<Config, T, Context>> run(*this, images, semantics, actions);
-    return run.finish();
+    return read(trace_episode(images, semantics, actions));
   }
   template <class Context>
   auto episode(episode_tokens<Config, T, Context> const& tokens, episode_semantics<T, Context> const& semantics,
                std::array<double, 2> const* actions = nullptr) const {
-    detail_episode<Context, episode_tokens<Config, T, Context>> run(*this, tokens, semantics, actions);
+    return read(trace_episode(tokens, semantics, actions));
+  }
+
+  /// The same without reading anything back from the device. `baselines` holds value and started (0 or 1) of each gate's
+  /// baseline in the device's memory; null takes those of the model.
+  template <class Input, class Context>
+  auto trace_episode(Input const& input, episode_semantics<T, Context> const& semantics, std::array<double, 2> const* actions = nullptr,
+                     T const* baselines_at = nullptr) const {
+    detail_episode<Context, Input> run(*this, input, semantics, actions, baselines_at);
     return run.finish();
   }
 
@@ -145,6 +174,23 @@ struct dvla_rl {
  private:
   template <class Context, class Input>
   class detail_episode;
+
+  template <class Context>
+  static auto read(episode_trace<feature_width, T, Context> const& trace) {
+    auto const number = [](auto const& scalar) { return scalar ? static_cast<double>(scalar->host()[0]) : 0; };
+    using some = std::optional<variable<T, shape<>, Context>>;
+    episode_output<feature_width, T, Context> out{trace.logits, trace.prototypes, trace.support_features, trace.loss};
+    out.accuracy = exact_share(number(some(trace.accuracy)), trace.logits.shape()[0]);
+    for (std::size_t i = 0; i < 2; ++i) {
+      auto const& g = trace.gates[i];
+      out.gates[i] = {number(some(g.p)),  number(some(g.action)), number(g.log_density), number(g.entropy),
+                      number(g.reward), number(g.accuracy),     number(g.similarity)};
+    }
+    if constexpr (Context::records) out.loss_supervised = number(some(trace.supervised));
+    out.loss_rl = number(trace.rl);
+    out.loss_align = number(trace.align);
+    return out;
+  }
 };
 
 }  // namespace dvla::inline DVLA_ABI

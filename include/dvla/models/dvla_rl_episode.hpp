@@ -1,8 +1,6 @@
 // How DVLA-RL runs an episode: supports first, which set the gates, then queries, which replay them; then rewards and losses.
 #pragma once
 
-#include <optional>
-
 #include <dvla/models/dvla_rl.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -12,16 +10,19 @@ template <class Context, class Input>
 class dvla_rl<Config, T>::detail_episode {
  public:
   detail_episode(dvla_rl const& model, Input const& images, episode_semantics<T, Context> const& semantics,
-                 std::array<double, 2> const* actions)
+                 std::array<double, 2> const* actions, T const* baselines)
       : model_(model),
         options_(model.options),
         images_(images),
         semantics_(semantics),
         given_(actions),
+        baselines_(baselines),
         context_(images.support.context()),
         support_labels_(labels(images.support.shape()[0])),
         query_labels_(labels(images.query.shape()[0])) {
     check();
+    supports_at_ = context_.constant(support_labels_);
+    queries_at_ = context_.constant(query_labels_);
   }
 
   [[nodiscard]] auto finish() {
@@ -29,15 +30,12 @@ class dvla_rl<Config, T>::detail_episode {
     auto const query = encode(images_.query, [&](auto layer, auto const& z, auto const& block) { return query_layer(layer, z, block); });
     auto const class_prototypes = dvla::prototypes(support, images_.way);
     auto const logits = cosine_logits(query, class_prototypes, options_.temperature_class);
-    auto const supervised = cross_entropy(logits, query_labels_, 0);
-    episode_output<feature_width, T, Context> out{logits, class_prototypes, support, supervised};
-    out.accuracy = dvla::accuracy(logits, query_labels_);
-    report_gate<0>(out);
-    report_gate<1>(out);
-    if constexpr (Context::records) {
-      out.loss_supervised = number_of(supervised);
-      settle(out);
-    }
+    auto const supervised = cross_entropy(logits, queries_at_);
+    episode_trace<feature_width, T, Context> out{logits, class_prototypes, support, supervised, supervised,
+                                                 accuracy_at(logits, queries_at_)};
+    figures_of_gate<0>(out);
+    figures_of_gate<1>(out);
+    if constexpr (Context::records) settle(out);
     return out;
   }
 
@@ -176,70 +174,65 @@ class dvla_rl<Config, T>::detail_episode {
       positions.push_back(static_cast<std::uint32_t>(way * phrases + label));
     }
     constexpr std::size_t width = Tokens::shape_type::statics[1];
-    return reshape(gather(tokens, positions), shape<dyn, dyn, width>(supports, phrases + 1));
-  }
-
-  [[nodiscard]] double number_of(scalar_variable const& x) const {
-    T host[1];
-    download(context_.device(), 1, static_cast<T const*>(x.data_pointer()), host);
-    return static_cast<double>(host[0]);
+    return reshape(gather(tokens, context_.constant(positions), positions.size()), shape<dyn, dyn, width>(supports, phrases + 1));
   }
 
   template <class Support, class Query>
-  [[nodiscard]] double pooled_accuracy(Support const& support, Query const& query) const {
-    return dvla::accuracy(cosine_logits(stop_gradient(query), dvla::prototypes(stop_gradient(support), images_.way), 1), query_labels_);
+  [[nodiscard]] scalar_variable pooled_accuracy(Support const& support, Query const& query) const {
+    return accuracy_at(cosine_logits(stop_gradient(query), dvla::prototypes(stop_gradient(support), images_.way), 1), queries_at_);
   }
 
   template <std::size_t Layer, class Output>
-  void report_gate(Output& out) {
-    out.gates[Layer].p = mean_of(*trace<Layer>().p);
-    out.gates[Layer].action = mean_of(*trace<Layer>().actions);
+  void figures_of_gate(Output& out) {
+    out.gates.push_back({mean_of(*trace<Layer>().p), mean_of(*trace<Layer>().actions)});
   }
 
   /// Rewards, the policy's loss and the calibration of U.
   template <class Output>
   void settle(Output& out) {
-    double const before = pooled_accuracy(*first_.support_in, *first_.query_in);
+    scalar_variable const before = pooled_accuracy(*first_.support_in, *first_.query_in);
     settle_layer<0>(out, before);
-    settle_layer<1>(out, out.gates[0].accuracy);
+    settle_layer<1>(out, *out.gates[0].accuracy);
   }
 
   template <std::size_t Layer, class Output>
-  void settle_layer(Output& out, double accuracy_before) {
+  void settle_layer(Output& out, scalar_variable const& accuracy_before) {
     auto& t = trace<Layer>();
-    auto& report = out.gates[Layer];
+    auto& figures = out.gates[Layer];
     auto const calibrated = model_.align.template at<Layer>()(stop_gradient(*t.fused));
     auto const logits = cosine_logits(calibrated, unit(semantics_.global), options_.temperature_align);
-    auto const align = cross_entropy(logits, support_labels_, 0);
-    report.similarity = mean_at(logits, support_labels_) * options_.temperature_align;
-    report.accuracy = pooled_accuracy(*t.support_out, *t.query_out);
-    report.reward = options_.lambda_similarity * report.similarity + options_.lambda_improvement * (report.accuracy - accuracy_before);
-    out.loss_align += number_of(align) / 2;
+    auto const align = cross_entropy(logits, supports_at_);
+    figures.similarity = evaluate(mean_at(stop_gradient(logits), supports_at_) * options_.temperature_align);
+    figures.accuracy = pooled_accuracy(*t.support_out, *t.query_out);
+    figures.reward = evaluate(options_.lambda_similarity * *figures.similarity +
+                              options_.lambda_improvement * (*figures.accuracy - accuracy_before));
+    scalar_variable const half = evaluate(0.5 * stop_gradient(align));
+    out.align = out.align ? evaluate(*out.align + half) : half;
     out.loss = evaluate(out.loss + 0.5 * align);
     if (options_.gate != gate_kind::policy) return;
-    auto const evaluation = rl::evaluate_policy(*t.p, *t.actions, options_.policy);
-    report.log_density = evaluation.log_density;
-    report.entropy = evaluation.entropy;
-    auto const& baseline = model_.baselines[Layer];
-    double const advantage = report.reward - (baseline.started() ? baseline.value() : report.reward);
-    auto const loss = rl::reinforce_loss(*t.p, *t.actions, advantage, options_.tau_entropy, options_.policy);
-    out.loss_rl += number_of(loss);
+    auto const evaluation = rl::evaluate_policy(stop_gradient(*t.p), *t.actions, options_.policy);
+    figures.log_density = evaluation.log_density;
+    figures.entropy = evaluation.entropy;
+    auto const loss = rl::reinforce_loss(*t.p, *t.actions, advantage<Layer>(*figures.reward), options_.tau_entropy, options_.policy);
+    out.rl = out.rl ? evaluate(*out.rl + stop_gradient(loss)) : stop_gradient(loss);
     out.loss = evaluate(out.loss + options_.lambda_rl * loss);
   }
 
-  template <class X>
-  [[nodiscard]] double mean_of(X const& x) const {
-    return number_of(reshape(mean<0>(reshape(x, shape<dyn>(x.size()))), shape<>{}));
+  /// Reward less baseline; 0 before the baseline has started.
+  template <std::size_t Layer>
+  [[nodiscard]] scalar_variable advantage(scalar_variable const& reward) const {
+    if (baselines_ == nullptr) {
+      auto const& baseline = model_.baselines[Layer];
+      return baseline.started() ? evaluate(reward - baseline.value()) : evaluate(0.0 * reward);
+    }
+    view<T const, shape<>, contiguous, typename Context::device_type> const value(baselines_ + 2 * Layer, {}),
+        started(baselines_ + 2 * Layer + 1, {});
+    return evaluate(started * (reward - value));
   }
 
-  /// Mean of logits[i, label_i].
   template <class X>
-  [[nodiscard]] double mean_at(X const& logits, std::span<std::uint32_t const> at) const {
-    std::vector<T> host(logits.size());
-    download(context_.device(), host.size(), static_cast<T const*>(logits.data_pointer()), host.data());
-    double total = 0;
-    for (std::size_t i = 0; i < at.size(); ++i) total += static_cast<double>(host[i * logits.shape()[1] + at[i]]);
-    return total / static_cast<double>(at.size());
+  [[nodiscard]] scalar_variable mean_of(X const& x) const {
+    return reshape(mean<0>(reshape(stop_gradient(x), shape<dyn>(x.size()))), shape<>{});
   }
 
   dvla_rl const& model_;
@@ -247,8 +240,11 @@ class dvla_rl<Config, T>::detail_episode {
   Input const& images_;
   episode_semantics<T, Context> const& semantics_;
   std::array<double, 2> const* given_;
+  T const* baselines_;
   Context& context_;
   std::vector<std::uint32_t> support_labels_, query_labels_;
+  std::uint32_t const* supports_at_ = nullptr;  // the same on the device
+  std::uint32_t const* queries_at_ = nullptr;
   layer_trace<c2> first_;
   layer_trace<c3> second_;
 };

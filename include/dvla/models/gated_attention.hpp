@@ -3,6 +3,7 @@
 #pragma once
 
 #include <dvla/autodiff/attention.hpp>
+#include <dvla/autodiff/convert.hpp>
 #include <dvla/autodiff/rearrange.hpp>
 #include <dvla/autodiff/reduction.hpp>
 #include <dvla/nn/layers.hpp>
@@ -45,9 +46,10 @@ struct gated_attention {
     return concatenate<0>(evaluate(weights.local * sem_proj(local)), evaluate(weights.global * sem_proj(global)));
   }
 
-  /// H = (a V + (1 - a) S) Wo for image tokens z (B, M, Dim), semantic tokens t, (P, Dim) for all images or (B, P, Dim) for
+  /// H = (a V + (1 - a) S) Wo for image tokens z (B, M, Dim), semantic tokens, (P, Dim) for all images or (B, P, Dim) for
   /// each, and gates a (B, 1, 1): (B, P, Dim).
-  auto fuse(auto const& z, auto const& t, auto const& gates) const {
+  auto fuse(auto const& z, auto const& semantics, auto const& gates) const {
+    auto const t = convert<typename std::remove_cvref_t<decltype(z)>::value_type>(semantics);
     double const scale = 1 / std::sqrt(static_cast<double>(head_dim));
     auto const q = split_heads(w_q(t));
     auto const image_guided = merge_heads(attention(q, split_heads(w_k_img(z)), split_heads(w_v_img(z)), scale));
@@ -69,13 +71,14 @@ struct gated_attention {
   /// the image tokens are kept.
   template <class Z, class H, class Block>
   static auto run_block(Z const& z, H const& fused, Block const& block, std::size_t map_width, padding pad) {
+    using element = typename Z::value_type;
     auto& context = z.context();
     std::size_t const appended = fused.shape()[1], rest = appended % map_width;
     std::size_t const zeros = pad == padding::zero_rows && rest != 0 ? map_width - rest : 0;
     auto taller = concatenate<1>(z, fused);
     if (zeros > 0) {
-      auto const filler = make_variable<T>(context, shape<dyn, dyn, Dim>(z.shape()[0], zeros));
-      fill(context.device(), filler.size(), filler.data_pointer(), T(0));
+      auto const filler = make_variable<element>(context, shape<dyn, dyn, Dim>(z.shape()[0], zeros));
+      fill(context.device(), filler.size(), filler.data_pointer(), element(0));
       taller = concatenate<1>(taller, filler);
     }
     return slice<1, Z::shape_type::statics[1]>(block(taller), 0, z.shape()[1]);

@@ -1,12 +1,14 @@
 // Class prototypes and the cosine classifier (Snell et al., arXiv 1703.05175, with unit features).
 #pragma once
 
+#include <cmath>
 #include <span>
 #include <vector>
 
 #include <dvla/autodiff/matmul.hpp>
 #include <dvla/autodiff/reduction.hpp>
 #include <dvla/expr/functions.hpp>
+#include <dvla/kernels/cpu/classification.hpp>
 
 namespace dvla::inline DVLA_ABI {
 
@@ -45,6 +47,28 @@ template <class X>
     for (std::size_t c = 1; c < columns; ++c)
       if (host[r * columns + c] > host[r * columns + best[r]]) best[r] = static_cast<std::uint32_t>(c);
   return best;
+}
+
+/// The share of rows whose largest logit is at their label, as a scalar; labels in the memory of the context's device.
+template <class T, class S, class C>
+[[nodiscard]] variable<T, shape<>, C> accuracy_at(variable<T, S, C> const& logits, std::uint32_t const* labels) {
+  auto const share = make_variable<T>(logits.context(), shape<>{});
+  share_correct(logits.context().device(), logits.shape()[0], logits.shape()[1], static_cast<T const*>(logits.data_pointer()), labels,
+                share.data_pointer());
+  return share;
+}
+
+/// A share of `count` things as the nearest one that is a whole number of them: undoes its rounding to float.
+[[nodiscard]] inline double exact_share(double share, std::size_t count) {
+  return std::round(share * static_cast<double>(count)) / static_cast<double>(count);
+}
+
+/// The mean over rows of the element at the row's label, as a scalar; labels in the memory of the context's device.
+template <class T, class S, class C>
+[[nodiscard]] variable<T, shape<>, C> mean_at(variable<T, S, C> const& x, std::uint32_t const* labels) {
+  auto const mean = make_variable<T>(x.context(), shape<>{});
+  mean_at_label(x.context().device(), x.shape()[0], x.shape()[1], static_cast<T const*>(x.data_pointer()), labels, mean.data_pointer());
+  return mean;
 }
 
 /// The share of rows whose largest logit is at their label.

@@ -16,6 +16,28 @@ struct prototypical_output {
   double accuracy = 0;
 };
 
+/// The same before anything was read from the device.
+template <class T, class Context>
+struct prototypical_trace {
+  variable<T, shape<dyn, dyn>, Context> logits;
+  variable<T, shape<>, Context> loss, accuracy;
+};
+
+/// One episode of a model with features() and classify(): images (N, side, side, 3), class by class.
+template <class T, class Model, class Images>
+[[nodiscard]] auto trace_prototypes(Model const& model, Images const& support, Images const& query, std::size_t way) {
+  std::size_t const supports = support.shape()[0], queries = query.shape()[0];
+  expect(way > 0 && supports % way == 0 && queries % way == 0, "episode: ", supports, " supports and ", queries,
+         " queries cannot be shared evenly by ", way, " classes");
+  auto const all = model.features(concatenate<0>(support, query));
+  auto const logits = model.classify(slice<0>(all, 0, supports), slice<0>(all, supports, queries), way);
+  std::vector<std::uint32_t> labels(queries);
+  for (std::size_t i = 0; i < queries; ++i) labels[i] = static_cast<std::uint32_t>(i / (queries / way));
+  auto const* const at = support.context().constant(labels);
+  using context = typename Images::context_type;
+  return prototypical_trace<T, context>{logits, cross_entropy(logits, at), accuracy_at(logits, at)};
+}
+
 /// The nearest-prototype classifier on the features of a backbone that stays where it is.
 template <class Backbone>
 struct nearest_prototype {
@@ -32,6 +54,12 @@ struct nearest_prototype {
   template <class S, class Q>
   auto classify(S const& support, Q const& query, std::size_t way) const {
     return cosine_logits(query, prototypes(support, way), temperature);
+  }
+
+  /// One episode, as prototypical_network::trace_episode.
+  template <class Images>
+  auto trace_episode(Images const& support, Images const& query, std::size_t way) const {
+    return trace_prototypes<typename Backbone::scalar>(*this, support, query, way);
   }
 };
 
@@ -63,15 +91,16 @@ struct prototypical_network {
   /// the batch's statistics.
   template <class Images>
   auto episode(Images const& support, Images const& query, std::size_t way) const {
-    std::size_t const supports = support.shape()[0], queries = query.shape()[0];
-    expect(way > 0 && supports % way == 0 && queries % way == 0, "episode: ", supports, " supports and ", queries,
-           " queries cannot be shared evenly by ", way, " classes");
-    auto const all = features(concatenate<0>(support, query));
-    auto const logits = classify(slice<0>(all, 0, supports), slice<0>(all, supports, queries), way);
-    std::vector<std::uint32_t> labels(queries);
-    for (std::size_t i = 0; i < queries; ++i) labels[i] = static_cast<std::uint32_t>(i / (queries / way));
+    auto const trace = trace_episode(support, query, way);
     using context = typename Images::context_type;
-    return prototypical_output<scalar, context>{logits, cross_entropy(logits, labels), dvla::accuracy(logits, labels)};
+    double const share = static_cast<double>(trace.accuracy.host()[0]);
+    return prototypical_output<scalar, context>{trace.logits, trace.loss, exact_share(share, query.shape()[0])};
+  }
+
+  /// The same without reading anything back from the device.
+  template <class Images>
+  auto trace_episode(Images const& support, Images const& query, std::size_t way) const {
+    return trace_prototypes<scalar>(*this, support, query, way);
   }
 };
 

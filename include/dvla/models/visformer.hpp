@@ -3,6 +3,7 @@
 #pragma once
 
 #include <dvla/autodiff/attention.hpp>
+#include <dvla/autodiff/convert.hpp>
 #include <dvla/autodiff/reduction.hpp>
 #include <dvla/nn/drop_path.hpp>
 #include <dvla/nn/layers.hpp>
@@ -66,7 +67,10 @@ struct convolution_mlp {
   nn::pointwise<hidden, Channels, T> conv3;
   static constexpr auto members =
       fields("conv1", &convolution_mlp::conv1, "conv2", &convolution_mlp::conv2, "conv3", &convolution_mlp::conv3);
-  auto operator()(auto const& x) const { return conv3(gelu(conv2(gelu(conv1(x))))); }
+  /// The last map is completed by an epilogue.
+  auto operator()(auto const& x, auto const& epilogue) const {
+    return conv3(conv2.activated(conv1(x, gelu(accumulator))), epilogue);
+  }
 };
 
 template <std::size_t Channels, std::size_t Groups, class T>
@@ -75,7 +79,9 @@ struct convolution_block {
   convolution_mlp<Channels, Groups, T> mlp;
   static constexpr auto members = fields("norm2", &convolution_block::norm2, "mlp", &convolution_block::mlp);
   double drop_path = 0;
-  auto operator()(auto const& x) const { return nn::residual(x, mlp(norm2(x)), drop_path); }
+  auto operator()(auto const& x) const {
+    return nn::residual(x, drop_path, [&](auto const& epilogue) { return mlp(norm2(x), epilogue); });
+  }
 };
 
 /// Self-attention over tokens (B, N, C); channels of the projection are ordered (q | k | v, head, head_dim).
@@ -87,11 +93,12 @@ struct self_attention_layer {
   nn::pointwise<Channels, Channels, T> proj;
   static constexpr auto members = fields("qkv", &self_attention_layer::qkv, "proj", &self_attention_layer::proj);
 
-  auto operator()(auto const& x) const {
+  /// The output projection is completed by an epilogue.
+  auto operator()(auto const& x, auto const& epilogue) const {
     using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
     auto const packed = reshape(qkv(x), shape<dyn, S::statics[1], 3, Heads, head_dim>(x.shape()[0], x.shape()[1], 3, Heads, head_dim));
     auto const attended = self_attention(packed, 1 / std::sqrt(static_cast<double>(head_dim)));
-    return proj(reshape(attended, shape<dyn, S::statics[1], Channels>(x.shape()[0], x.shape()[1], Channels)));
+    return proj(reshape(attended, shape<dyn, S::statics[1], Channels>(x.shape()[0], x.shape()[1], Channels)), epilogue);
   }
 };
 
@@ -100,7 +107,8 @@ struct token_mlp {
   nn::pointwise<Channels, Ratio * Channels, T> conv1;
   nn::pointwise<Ratio * Channels, Channels, T> conv3;
   static constexpr auto members = fields("conv1", &token_mlp::conv1, "conv3", &token_mlp::conv3);
-  auto operator()(auto const& x) const { return conv3(gelu(conv1(x))); }
+  /// The last map is completed by an epilogue.
+  auto operator()(auto const& x, auto const& epilogue) const { return conv3(conv1(x, gelu(accumulator)), epilogue); }
 };
 
 /// The transformer block of stages 2 and 3 over tokens (B, N, C), any N.
@@ -114,8 +122,8 @@ struct transformer_block {
                                          &transformer_block::norm2, "mlp", &transformer_block::mlp);
   double drop_path = 0;
   auto operator()(auto const& x) const {
-    auto const attended = nn::residual(x, attn(norm1(x)), drop_path);
-    return nn::residual(attended, mlp(norm2(attended)), drop_path);
+    auto const attended = nn::residual(x, drop_path, [&](auto const& epilogue) { return attn(norm1(x), epilogue); });
+    return nn::residual(attended, drop_path, [&](auto const& epilogue) { return mlp(norm2(attended), epilogue); });
   }
 };
 
@@ -183,7 +191,7 @@ struct visformer {
 
   /// Images (B, S, S, 3) to the tokens that leave stage 1, (B, N1, C1).
   auto first_stage(auto const& images) const {
-    auto const map = patch_embed1(stem(images));
+    auto const map = patch_embed1(stem(as_activations(images)));
     auto x = add_positions(map, pos_embed1);
     auto as_map = reshape(x, map.shape());
     for (auto const& block : stage1) as_map = block(as_map);

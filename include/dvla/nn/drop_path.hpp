@@ -1,7 +1,7 @@
 // Residual branches that are dropped at random in training (stochastic depth, Huang et al., arXiv 1603.09382).
 #pragma once
 
-#include <dvla/autodiff/operand.hpp>
+#include <dvla/autodiff/matmul_epilogue.hpp>
 #include <dvla/kernels/cpu/random.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -19,16 +19,23 @@ template <std::size_t Rank>
 
 namespace nn {
 
-/// x + branch; in training each sample of the branch is dropped with probability `rate` and divided by 1 - rate otherwise.
-template <class X, class Branch>
-[[nodiscard]] auto residual(X const& x, Branch const& branch, double rate) {
-  using T = typename X::value_type;
+/// x + branch; in training each sample of the branch is dropped with probability `rate` and divided by 1 - rate otherwise. The
+/// branch is join(epilogue): what computes it takes the expression that completes it, x + accumulator or x + accumulator * kept.
+template <class X, class Join>
+[[nodiscard]] X residual(X const& x, double rate, Join const& join) {
+  using T = arithmetic_t<typename X::value_type>;
   auto& context = x.context();
-  if (!context.training() || rate <= 0) return evaluate(x + branch);
+  if (!context.training() || rate <= 0) return join(x + accumulator);
   expect(rate < 1, "drop-path: a rate of ", rate, " would drop every branch; give one below 1");
   auto kept = make_variable<T>(context, detail::one_a_sample<X::rank>(x.shape()[0]));
   drop_samples(context.device(), x.shape()[0], rate, context.next_stream(draw::drop_path), kept.data_pointer());
-  return evaluate(x + branch * kept);
+  return join(x + accumulator * kept);
+}
+
+/// The same of a branch that has been computed.
+template <class X, class Branch>
+[[nodiscard]] auto residual(X const& x, Branch const& branch, double rate) {
+  return residual(x, rate, [&](auto const& epilogue) { return evaluate(detail::substitute(epilogue, branch)); });
 }
 
 }  // namespace nn

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include <dvla/autodiff/convolution.hpp>
-#include <dvla/autodiff/matmul.hpp>
+#include <dvla/autodiff/matmul_epilogue.hpp>
 #include <dvla/autodiff/normalization.hpp>
 #include <dvla/expr/functions.hpp>
 #include <dvla/nn/module.hpp>
@@ -57,6 +57,8 @@ struct pointwise {
 
   void initialise(initialiser& init) { init.normal(weight, std::sqrt(2.0 / Out)); }
   auto operator()(auto const& x) const { return linear_map(x, weight); }
+  /// An expression on the map, such as gelu(accumulator), completed while it is computed.
+  auto operator()(auto const& x, auto const& epilogue) const { return matmul(x, transpose(weight), epilogue); }
 };
 
 /// A convolution of images (B, H, W, In) without bias. Kaiming normal, fan-out, gain sqrt 2.
@@ -68,6 +70,8 @@ struct conv2d {
 
   void initialise(initialiser& init) { init.normal(weight, std::sqrt(2.0 / (Out * Kernel * Kernel))); }
   auto operator()(auto const& x) const { return convolution<Options>(x, weight); }
+  /// gelu of the convolution.
+  auto activated(auto const& x) const { return convolution_gelu<Options>(x, weight); }
 };
 
 /// A convolution with bias (initially 0).

@@ -106,11 +106,13 @@ class parameters {
     weights_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
     gradients_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
     statistics_ = tensor<T, shape<dyn>, Device>(shape<dyn>(statistics));
+    if constexpr (rounds) rounded_ = tensor<bfloat16, shape<dyn>, Device>(shape<dyn>(weights));
     std::size_t i = 0;
     for_each_parameter(model, [&](std::string const&, auto& p) {
       auto const& e = entries_[i++];
-      if (e.kind == role::weight) p.bind(weights_.data() + e.offset, gradients_.data() + e.offset);
-      else p.bind(statistics_.data() + e.offset, nullptr);
+      if (e.kind == role::weight)
+        p.bind(device_, weights_.data() + e.offset, gradients_.data() + e.offset, rounds ? rounded_.data() + e.offset : nullptr);
+      else p.bind(device_, statistics_.data() + e.offset, nullptr);
     });
   }
 
@@ -127,6 +129,16 @@ class parameters {
   [[nodiscard]] T* data(entry const& e) { return (e.kind == role::weight ? weights_ : statistics_).data() + e.offset; }
   [[nodiscard]] T const* data(entry const& e) const { return (e.kind == role::weight ? weights_ : statistics_).data() + e.offset; }
 
+  /// The elements of an entry in host memory, in the model's memory order.
+  [[nodiscard]] std::vector<T> read(entry const& e) const { return host_copy(data(e), e.count); }
+  /// The gradient of a weight in host memory.
+  [[nodiscard]] std::vector<T> read_gradient(entry const& e) const { return host_copy(gradients_.data() + e.offset, e.count); }
+  /// Replaces the elements of an entry; weights_changed() is to follow the last one.
+  void write(entry const& e, std::span<T const> host) {
+    expect(host.size() == e.count, "parameter ", e.name, " has ", e.count, " elements, but ", host.size(), " were given");
+    Device::copy_bytes(data(e), host.data(), e.count * sizeof(T));
+  }
+
   /// Number of learned elements.
   [[nodiscard]] std::size_t count() const {
     std::size_t total = 0;
@@ -134,19 +146,44 @@ class parameters {
     return total;
   }
 
+  /// The weights rounded to bfloat16, on a device that multiplies so; null elsewhere.
+  [[nodiscard]] bfloat16* rounded() { return rounds ? rounded_.data() : nullptr; }
+  /// To be called after the weights were changed other than by an optimizer, initialise() or the readers of files: rounds them
+  /// anew where the device multiplies bfloat16.
+  void weights_changed() {
+    if constexpr (rounds) convert(device_, weights_.size(), static_cast<T const*>(weights_.data()), rounded_.data(), false);
+  }
+
   void zero_gradients() { fill(device_, gradients_.size(), gradients_.data(), T(0)); }
 
  private:
+  [[nodiscard]] static std::vector<T> host_copy(T const* from, std::size_t count) {
+    std::vector<T> host(count);
+    Device::copy_bytes(host.data(), from, count * sizeof(T));
+    return host;
+  }
+
+  static constexpr bool rounds = !std::is_same_v<typename Device::template stored<T>, T>;
   static constexpr std::size_t padding = 16;  // elements: every parameter starts on a cache line
 
   Device device_;
   std::vector<entry> entries_;
   tensor<T, shape<dyn>, Device> weights_{shape<dyn>(0)}, gradients_{shape<dyn>(0)}, statistics_{shape<dyn>(0)};
+  tensor<bfloat16, shape<dyn>, Device> rounded_{shape<dyn>(0)};
 };
 
+namespace detail {
+
+template <class M>
+concept laid_out = requires(M const& m) { m.entries(); };
+
+}  // namespace detail
+
 template <class Model>
+  requires(!detail::laid_out<Model>)  // nvcc asks g++ to deduce a copy
 explicit parameters(Model&) -> parameters<decltype(detail::scalar_of<Model>())>;
 template <class Model, class Device>
+  requires(!detail::laid_out<Model>)
 explicit parameters(Model&, Device) -> parameters<decltype(detail::scalar_of<Model>()), Device>;
 
 /// Fills parameters; each random fill has a stream of its own.
@@ -156,20 +193,28 @@ class initialiser {
 
   template <class P>
   void constant(P& p, double value) {
-    for (std::size_t i = 0; i < p.size(); ++i) p.data()[i] = static_cast<typename P::value_type>(value);
+    fill(p, [=] { return value; });
   }
   template <class P>
   void normal(P& p, double deviation) {
     auto random = next();
-    for (std::size_t i = 0; i < p.size(); ++i) p.data()[i] = static_cast<typename P::value_type>(deviation * random.normal());
+    fill(p, [&] { return deviation * random.normal(); });
   }
   template <class P>
   void uniform(P& p, double bound) {
     auto random = next();
-    for (std::size_t i = 0; i < p.size(); ++i) p.data()[i] = static_cast<typename P::value_type>(random.uniform(-bound, bound));
+    fill(p, [&] { return random.uniform(-bound, bound); });
   }
 
  private:
+  template <class P, class Draw>
+  static void fill(P& p, Draw draw_one) {
+    using T = typename P::value_type;
+    std::vector<T> host(p.size());
+    for (T& x : host) x = static_cast<T>(draw_one());
+    p.write(host);
+  }
+
   random_stream next() { return {seed_, draw::initialise, next_++, 0}; }
 
   std::uint64_t seed_;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <dvla/kernels/cpu/optimizer.hpp>
+#include <dvla/kernels/cpu/replay.hpp>
 #include <dvla/nn/module.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -59,20 +60,36 @@ class adamw {
         options_(options),
         ranges_(detail::group_ranges(weights, groups_)),
         first_(shape<dyn>(weights.weights().size())),
-        second_(shape<dyn>(weights.weights().size())) {}
+        second_(shape<dyn>(weights.weights().size())),
+        state_(static_cast<kernels::adamw_state*>(Device::allocate(sizeof(kernels::adamw_state)))) {}
   /// One group of all parameters.
   adamw(parameters<T, Device>& weights, double lr, double weight_decay = 0, adamw_options options = {})
       : adamw(weights, {{"", lr, weight_decay}}, options) {}
 
+  adamw(adamw const&) = delete;
+  adamw& operator=(adamw const&) = delete;
+  ~adamw() { Device::deallocate(state_); }
+
   /// One step with the gradients of the flat buffer; every group's rate is multiplied by `rate_scale` (a schedule's value).
   void step(double rate_scale = 1) {
+    begin_step(rate_scale);
+    apply_step();
+  }
+  /// The first half of step(): what changes from one step to the next.
+  void begin_step(double rate_scale) {
     ++steps_;
+    put(weights_->device(), state_, kernels::adamw_state{rate_scale, steps_});
+  }
+  /// The second half, the same work at every step: it may be part of a recorded one (kernels/replay.hpp).
+  void apply_step() {
     for (auto const& r : ranges_) {
       auto const& g = groups_[r.group];
       if (g.lr == 0) continue;
-      adamw_step(weights_->device(), r.end - r.begin, weights_->weights().data() + r.begin,
-                 static_cast<T const*>(weights_->gradients().data() + r.begin), first_.data() + r.begin, second_.data() + r.begin,
-                 g.lr * rate_scale, options_.beta1, options_.beta2, options_.eps, g.weight_decay, steps_);
+      auto* const rounded = weights_->rounded();
+      adamw_step_at(weights_->device(), r.end - r.begin, weights_->weights().data() + r.begin,
+                    static_cast<T const*>(weights_->gradients().data() + r.begin), first_.data() + r.begin, second_.data() + r.begin,
+                    g.lr, options_.beta1, options_.beta2, options_.eps, g.weight_decay,
+                    static_cast<kernels::adamw_state const*>(state_), rounded == nullptr ? nullptr : rounded + r.begin);
     }
   }
 
@@ -88,6 +105,7 @@ class adamw {
   adamw_options options_;
   std::vector<detail::flat_range> ranges_;
   tensor<T, shape<dyn>, Device> first_, second_;
+  kernels::adamw_state* state_;
   std::uint64_t steps_ = 0;
 };
 
@@ -113,6 +131,7 @@ class sgd {
                static_cast<T const*>(weights_->gradients().data() + r.begin), buffer_.data() + r.begin, g.lr * rate_scale, momentum_, nesterov_,
                g.weight_decay);
     }
+    weights_->weights_changed();
   }
 
   [[nodiscard]] tensor<T, shape<dyn>, Device>& momenta() { return buffer_; }
@@ -135,6 +154,13 @@ double clip_gradients(parameters<T, Device>& weights, double most) {
   expect(std::isfinite(norm), "clip_gradients: the gradient norm is not finite; lower the learning rate or check the input for NaN");
   if (norm > most) scale(weights.device(), g.size(), g.data(), static_cast<T>(most / norm));
   return norm;
+}
+
+/// The same without the norm coming back: a part of a step that may be recorded (kernels/replay.hpp).
+template <class T, class Device>
+void limit_gradients(parameters<T, Device>& weights, double most) {
+  if constexpr (Device::is_host) (void)clip_gradients(weights, most);
+  else clip_norm(weights.device(), weights.gradients().size(), weights.gradients().data(), most);
 }
 
 /// An exponential moving average of a model's weights.

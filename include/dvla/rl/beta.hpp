@@ -1,7 +1,6 @@
 // The Beta distribution: the gate's policy draws its action from it, and Mixup and CutMix their mixing weight.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <limits>
@@ -12,11 +11,18 @@
 #include <dvla/rl/special_functions.hpp>
 
 namespace dvla::inline DVLA_ABI {
+
+/// The derivative of a number with respect to the two parameters of a Beta distribution.
+template <std::floating_point T>
+struct beta_gradient {
+  T alpha, beta;
+};
+
 namespace detail {
 
 // The logarithm of a Gamma(shape, 1) variate (Marsaglia and Tsang 2000). A shape below 1 is drawn at shape + 1 and scaled
 // by u^(1/shape); in log space that cannot underflow, which it would for most draws at shape 0.01.
-inline double log_gamma_variate(double shape, random_stream& random) {
+DVLA_HD inline double log_gamma_variate(double shape, random_stream& random) {
   double boost = 0;
   if (shape < 1) {
     boost = std::log(1 - random.uniform()) / shape;
@@ -31,13 +37,40 @@ inline double log_gamma_variate(double shape, random_stream& random) {
   }
 }
 
-}  // namespace detail
+// What beta_distribution computes, of parameters and arguments that have been checked. sample() may not return for others.
+struct beta_formulas {
+  double a, b;
 
-/// The derivative of a number with respect to the two parameters of a Beta distribution.
-template <std::floating_point T>
-struct beta_gradient {
-  T alpha, beta;
+  [[nodiscard]] DVLA_HD double log_density(double x) const {
+    return (a - 1) * std::log(x) + (b - 1) * std::log1p(-x) - log_normaliser();
+  }
+
+  [[nodiscard]] DVLA_HD beta_gradient<double> d_log_density(double x) const {
+    double const both = digamma(a + b);
+    return {std::log(x) - digamma(a) + both, std::log1p(-x) - digamma(b) + both};
+  }
+
+  [[nodiscard]] DVLA_HD double entropy() const {
+    return log_normaliser() - (a - 1) * digamma(a) - (b - 1) * digamma(b) + (a + b - 2) * digamma(a + b);
+  }
+
+  [[nodiscard]] DVLA_HD beta_gradient<double> d_entropy() const {
+    double const both = (a + b - 2) * trigamma(a + b);
+    return {both - (a - 1) * trigamma(a), both - (b - 1) * trigamma(b)};
+  }
+
+  template <std::floating_point T>
+  [[nodiscard]] DVLA_HD T sample(random_stream& random) const {
+    double const log_a = log_gamma_variate(a, random), log_b = log_gamma_variate(b, random);
+    constexpr T lowest = std::numeric_limits<T>::min(), highest = 1 - std::numeric_limits<T>::epsilon() / 2;
+    auto const x = static_cast<T>(1 / (1 + std::exp(log_b - log_a)));
+    return x < lowest ? lowest : x > highest ? highest : x;
+  }
+
+  [[nodiscard]] DVLA_HD double log_normaliser() const { return lgamma(a) + lgamma(b) - lgamma(a + b); }
 };
+
+}  // namespace detail
 
 /// Beta(alpha, beta) on (0, 1), both parameters positive; density x^(alpha-1) (1-x)^(beta-1) / B(alpha, beta).
 /// Every function throws dvla::error when a parameter is not positive and finite. Computed in double whatever T.
@@ -51,44 +84,23 @@ struct beta_distribution {
   }
 
   /// log of the density at x in (0, 1), in nats; another x throws.
-  [[nodiscard]] T log_density(T x) const {
-    auto const [a, b] = checked();
-    auto const at = checked(x);
-    return static_cast<T>((a - 1) * std::log(at) + (b - 1) * std::log1p(-at) - log_normaliser(a, b));
-  }
+  [[nodiscard]] T log_density(T x) const { return static_cast<T>(checked().log_density(checked(x))); }
 
   /// Derivative of log_density(x) with respect to alpha and beta: the score function of REINFORCE.
-  [[nodiscard]] beta_gradient<T> d_log_density(T x) const {
-    auto const [a, b] = checked();
-    auto const at = checked(x);
-    double const both = digamma(a + b);
-    return {static_cast<T>(std::log(at) - digamma(a) + both), static_cast<T>(std::log1p(-at) - digamma(b) + both)};
-  }
+  [[nodiscard]] beta_gradient<T> d_log_density(T x) const { return rounded(checked().d_log_density(checked(x))); }
 
   /// Differential entropy in nats: log B - (alpha-1) psi(alpha) - (beta-1) psi(beta) + (alpha+beta-2) psi(alpha+beta).
-  [[nodiscard]] T entropy() const {
-    auto const [a, b] = checked();
-    return static_cast<T>(log_normaliser(a, b) - (a - 1) * digamma(a) - (b - 1) * digamma(b) + (a + b - 2) * digamma(a + b));
-  }
+  [[nodiscard]] T entropy() const { return static_cast<T>(checked().entropy()); }
 
   /// Derivative of entropy() with respect to alpha and beta.
-  [[nodiscard]] beta_gradient<T> d_entropy() const {
-    auto const [a, b] = checked();
-    double const both = (a + b - 2) * trigamma(a + b);
-    return {static_cast<T>(both - (a - 1) * trigamma(a)), static_cast<T>(both - (b - 1) * trigamma(b))};
-  }
+  [[nodiscard]] beta_gradient<T> d_entropy() const { return rounded(checked().d_entropy()); }
 
   /// One exact draw, from two gamma variates. Strictly inside (0, 1): a draw nearer to an end than T resolves is moved to
   /// the nearest number of T inside.
-  [[nodiscard]] T sample(random_stream& random) const {
-    auto const [a, b] = checked();
-    double const log_a = detail::log_gamma_variate(a, random), log_b = detail::log_gamma_variate(b, random);
-    constexpr T lowest = std::numeric_limits<T>::min(), highest = 1 - std::numeric_limits<T>::epsilon() / 2;
-    return std::clamp(static_cast<T>(1 / (1 + std::exp(log_b - log_a))), lowest, highest);
-  }
+  [[nodiscard]] T sample(random_stream& random) const { return checked().template sample<T>(random); }
 
  private:
-  [[nodiscard]] beta_distribution<double> checked() const {
+  [[nodiscard]] detail::beta_formulas checked() const {
     constexpr T largest = std::numeric_limits<T>::max();
     expect(alpha > 0 && alpha <= largest, "Beta distribution: alpha is ", alpha, "; both parameters must be positive and finite");
     expect(beta > 0 && beta <= largest, "Beta distribution: beta is ", beta, "; both parameters must be positive and finite");
@@ -101,7 +113,7 @@ struct beta_distribution {
     return static_cast<double>(x);
   }
 
-  static double log_normaliser(double a, double b) { return lgamma(a) + lgamma(b) - lgamma(a + b); }
+  static beta_gradient<T> rounded(beta_gradient<double> d) { return {static_cast<T>(d.alpha), static_cast<T>(d.beta)}; }
 };
 
 /// Beta(kappa p, kappa (1 - p)): mean p in (0, 1), concentration kappa > 0 (the gate policy's form).

@@ -2,6 +2,7 @@
 // (Williams 1992) of the actions drawn from it. Nothing here knows what the gate controls.
 #pragma once
 
+#include <dvla/autodiff/rearrange.hpp>
 #include <dvla/autodiff/reduction.hpp>
 #include <dvla/kernels/cpu/beta_policy.hpp>
 #include <dvla/nn/layers.hpp>
@@ -52,47 +53,57 @@ template <class T, class S, class C>
 
 }  // namespace detail
 
-/// log pi(a | s) and the policy's entropy, means over the rows of p.
+/// log pi(a | s) and the policy's entropy, means over the rows of p, as scalars.
+template <class T, class Context>
 struct policy_evaluation {
-  double log_density = 0, entropy = 0;
+  variable<T, shape<>, Context> log_density, entropy;
 };
 
 /// Of actions (R, 1) under a policy of means p (R, 1).
 template <class T, class S, class C>
-[[nodiscard]] policy_evaluation evaluate_policy(variable<T, S, C> const& p, variable<T, S, C> const& actions, policy_options options) {
+[[nodiscard]] policy_evaluation<T, C> evaluate_policy(variable<T, S, C> const& p, variable<T, S, C> const& actions, policy_options options) {
   auto const means = evaluate(mean<1>(detail::policy_values(p, actions, options)));
-  T host[4];
-  download(p.context().device(), 4, static_cast<T const*>(means.data_pointer()), host);
-  return {static_cast<double>(host[0]), static_cast<double>(host[1])};
+  auto const part = [&](std::size_t i) { return reshape(slice<0, 1>(means, i), shape<>{}); };
+  return {part(0), part(1)};
 }
 
 /// The REINFORCE loss, - mean over rows of [advantage log pi(a) + tau entropy], as a differentiable scalar of p; actions and
 /// advantage are constants.
 template <class T, class S, class C>
-[[nodiscard]] variable<T, shape<>, C> reinforce_loss(variable<T, S, C> const& p, variable<T, S, C> const& actions, double advantage, double tau,
-                                                     policy_options options) {
+[[nodiscard]] variable<T, shape<>, C> reinforce_loss(variable<T, S, C> const& p, variable<T, S, C> const& actions,
+                                                     variable<T, shape<>, C> const& advantage, double tau, policy_options options) {
   auto& context = p.context();
   std::size_t const n = p.size();
   auto const values = detail::policy_values(p, actions, options);
   using row = shape<dyn>;
-  auto const part = [&](std::size_t i) { return view<T const, row>(values.data_pointer() + i * n, row(n)); };
+  using device = typename C::device_type;
+  auto const part = [&](std::size_t i) { return view<T const, row, contiguous, device>(values.data_pointer() + i * n, row(n)); };
   auto y = make_variable<T>(context, shape<>{});
-  auto const objective = as_expression(-advantage * part(0) - tau * part(1));
+  auto const objective = as_expression(-1.0 * advantage * part(0) - tau * part(1));
   row_sum(context.device(), std::array{n}, dvla::detail::forward_binder<T, 1>::bind(objective), T(1) / static_cast<T>(n), y.data_pointer());
   if (recorded(context, p)) {
     if constexpr (C::records)
       context.record(y.cell(), [&context, values, n, advantage, tau, to = p.gradient_only()](T const* dy) {
         auto const dp = to.add_gradient();
         T const* const d = values.data_pointer() + 2 * n;
-        view<T const, row> const d_log_density(d, row(n)), d_entropy(d + n, row(n));
-        view<T, row> const target(dp.data, row(n));
-        view<T const, shape<>> const scale(dy, {});
-        auto const gradient = (d_log_density * -advantage - d_entropy * tau) * scale * (1.0 / static_cast<double>(n));
+        view<T const, row, contiguous, device> const d_log_density(d, row(n)), d_entropy(d + n, row(n));
+        view<T, row, contiguous, device> const target(dp.data, row(n));
+        view<T const, shape<>, contiguous, device> const scale(dy, {});
+        auto const gradient = (d_log_density * advantage * -1.0 - d_entropy * tau) * scale * (1.0 / static_cast<double>(n));
         if (dp.accumulate) assign(target, target + gradient, context.device());
         else assign(target, gradient, context.device());
       });
   }
   return y;
+}
+
+/// The same with an advantage known to the host.
+template <class T, class S, class C>
+[[nodiscard]] variable<T, shape<>, C> reinforce_loss(variable<T, S, C> const& p, variable<T, S, C> const& actions, double advantage, double tau,
+                                                     policy_options options) {
+  auto const on_device = make_variable<T>(p.context(), shape<>{});
+  fill(p.context().device(), 1, on_device.data_pointer(), static_cast<T>(advantage));
+  return reinforce_loss(p, actions, on_device, tau, options);
 }
 
 /// One draw an element of p.

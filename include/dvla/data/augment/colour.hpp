@@ -17,13 +17,18 @@ namespace detail {
 
 /// degenerate + factor (original - degenerate) in single precision, cut off to 0..255. The product is rounded on its own: a
 /// fused multiply-add would give other bytes than Pillow's code.
-inline std::uint8_t blend(int degenerate, int original, float factor) {
+DVLA_HD inline std::uint8_t blend(int degenerate, int original, float factor) {
   auto const step = static_cast<float>(static_cast<double>(factor) * (original - degenerate));
   return static_cast<std::uint8_t>(static_cast<int>(std::clamp(static_cast<float>(degenerate) + step, 0.0f, 255.0f)));
 }
 
 /// ITU-R 601 luma in 16-bit fixed point, as Pillow's convert("L").
-constexpr int luma(std::uint8_t const* rgb) { return (rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16; }
+DVLA_HD constexpr int luma(std::uint8_t const* rgb) { return (rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16; }
+
+/// The mean of `count` lumas that add up to `sum`, rounded as Pillow rounds it.
+DVLA_HD inline int mean_grey(std::uint64_t sum, std::size_t count) {
+  return static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5);
+}
 
 inline void blend_with_constant(image& picture, int degenerate, float factor) {
   std::array<std::uint8_t, 256> changed;
@@ -41,8 +46,7 @@ inline void adjust_contrast(image& picture, float factor) {
   std::uint64_t sum = 0;
   std::size_t const count = picture.height * picture.width;
   for (std::size_t i = 0; i < count; ++i) sum += static_cast<std::uint64_t>(detail::luma(picture.pixels.data() + i * 3));
-  if (count > 0)
-    detail::blend_with_constant(picture, static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5), factor);
+  if (count > 0) detail::blend_with_constant(picture, detail::mean_grey(sum, count), factor);
 }
 
 /// Moves every pixel away from its own luma (0: a grey image, 1: unchanged), as PIL's ImageEnhance.Color.

@@ -8,29 +8,10 @@
 #include <utility>
 
 #include <dvla/core/simd.hpp>
+#include <dvla/kernels/attention_shape.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
-
-struct attention_shape {
-  std::size_t batch, heads, queries, keys, head_dim;
-};
-
-/// Distances in elements; head_dim is contiguous. They fit a packed projection [batch, token, 3, head, head_dim] as well as
-/// separate tensors; batch = 0 shares one operand among all images.
-struct attention_strides {
-  std::size_t batch, head, token;
-};
-
-template <class T>
-struct attention_operand {
-  T* data;
-  attention_strides strides;
-
-  [[nodiscard]] T* at(std::size_t image, std::size_t head) const {
-    return data == nullptr ? nullptr : data + image * strides.batch + head * strides.head;
-  }
-};
 
 namespace head_product {
 

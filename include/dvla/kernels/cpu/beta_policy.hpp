@@ -1,20 +1,12 @@
 // Log-densities and entropies of Beta(kappa p, kappa (1 - p)) with their derivatives by p.
 #pragma once
 
+#include <dvla/kernels/beta_policy_values.hpp>
 #include <dvla/kernels/device.hpp>
 #include <dvla/rl/beta.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
-
-/// What beta_policy computes, element by element; arrays of `count`.
-template <class T>
-struct beta_policy_values {
-  T* log_density;
-  T* entropy;
-  T* d_log_density;  // by p
-  T* d_entropy;
-};
 
 template <class T>
 void beta_policy(cpu const&, std::size_t count, T kappa, T const* p, T const* action, beta_policy_values<T> const& out) {

@@ -6,7 +6,7 @@
 #include <cstddef>
 
 #include <dvla/core/parallel.hpp>
-#include <dvla/kernels/cpu/conv_geometry.hpp>
+#include <dvla/kernels/cpu/conv_window.hpp>
 #include <dvla/kernels/cpu/gemm_pack.hpp>
 #include <dvla/kernels/cpu/gemm_tile.hpp>
 #include <dvla/kernels/cpu/workspace.hpp>

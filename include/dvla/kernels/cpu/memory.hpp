@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include <dvla/core/bfloat16.hpp>
 #include <dvla/kernels/device.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -19,6 +20,15 @@ void fill(cpu const& device, std::size_t count, T* to, T value) {
 template <class T>
 void copy(cpu const& device, std::size_t count, T const* from, T* to) {
   parallel_for(device.pool, count, memory_grain, [=](std::size_t begin, std::size_t end) { std::copy(from + begin, from + end, to + begin); });
+}
+
+/// The same numbers as another type, written or added.
+template <class From, class To>
+void convert(cpu const& device, std::size_t count, From const* from, To* to, bool accumulate) {
+  using T = arithmetic_t<To>;
+  parallel_for(device.pool, count, memory_grain, [=](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) to[i] = static_cast<T>(from[i]) + (accumulate ? static_cast<T>(to[i]) : T(0));
+  });
 }
 
 /// Copies to host memory and waits for it.

@@ -6,11 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <dvla/core/bfloat16.hpp>
 #include <dvla/core/parallel.hpp>
 #include <dvla/core/simd.hpp>
 #include <dvla/kernels/cpu/row_loop.hpp>
 #include <dvla/kernels/cpu/workspace.hpp>
 #include <dvla/kernels/device.hpp>
+#include <dvla/kernels/replay.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -52,6 +54,14 @@ void adamw_step(cpu const& device, std::size_t count, T* parameter, T const* gra
     batch<T> const p = read(parameter + i, used) * keep;
     write(parameter + i, p - rate * (m / (xsimd::sqrt(v) / root + eps)), used);
   });
+}
+
+/// The same with the rate's factor and the step in the device's memory.
+template <class T>
+void adamw_step_at(cpu const& device, std::size_t count, T* parameter, T const* gradient, T* first_moment, T* second_moment, double lr,
+                   double beta1, double beta2, double epsilon, double weight_decay, adamw_state const* state, bfloat16* /*rounded*/) {
+  adamw_step(device, count, parameter, gradient, first_moment, second_moment, lr * state->rate_scale, beta1, beta2, epsilon, weight_decay,
+             state->step);
 }
 
 /// One step of stochastic gradient descent as PyTorch takes it, without dampening: g += weight_decay p; b = momentum b + g;

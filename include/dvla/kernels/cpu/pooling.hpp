@@ -6,20 +6,11 @@
 
 #include <dvla/core/parallel.hpp>
 #include <dvla/kernels/device.hpp>
+#include <dvla/kernels/pool_geometry.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
 
-/// Extents of a pooling: images of height x width x channels, windows of size x size.
-struct pool_geometry {
-  std::size_t batch, height, width, channels, size;
-
-  [[nodiscard]] constexpr std::size_t out_height() const { return height / size; }
-  [[nodiscard]] constexpr std::size_t out_width() const { return width / size; }
-};
-
-/// The largest element of every window, and its place in the window, row by row; the first of equal ones. A NaN is larger
-/// than any number.
 template <class T>
 void max_pool_forward(cpu const& device, pool_geometry const& g, T const* x, T* y, std::uint8_t* place) {
   parallel_for(device.pool, g.batch * g.out_height(), 1, [=](std::size_t begin, std::size_t end) {

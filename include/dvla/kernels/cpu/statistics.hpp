@@ -1,8 +1,10 @@
 // The small per-channel arithmetic between BatchNorm's passes.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
+#include <dvla/kernels/cpu/norm.hpp>
 #include <dvla/kernels/device.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -23,6 +25,24 @@ void batch_norm_track(cpu const&, std::size_t channels, T const* mean, T const* 
     running_mean[c] = static_cast<T>((1 - momentum) * double(running_mean[c]) + momentum * double(mean[c]));
     running_variance[c] = static_cast<T>((1 - momentum) * double(running_variance[c]) + momentum * unbiased * double(variance[c]));
   }
+}
+
+/// The statistics of running averages: mean, and 1 / std from their variance.
+template <class T>
+void batch_norm_recall(cpu const& device, std::size_t channels, T const* running_mean, T const* running_variance, T eps, T* mean,
+                       T* inverse_std) {
+  std::copy(running_mean, running_mean + channels, mean);
+  batch_norm_invert(device, channels, running_variance, eps, inverse_std);
+}
+
+/// The statistics of a batch, mean and 1 / std, towards which the running ones move.
+template <class T>
+void batch_norm_observe(cpu const& device, std::size_t rows, std::size_t channels, T const* x, T eps, double momentum, T* mean,
+                        T* inverse_std, T* running_mean, T* running_variance) {
+  batch_norm_statistics(device, rows, channels, x, mean, inverse_std);
+  batch_norm_track(device, channels, static_cast<T const*>(mean), static_cast<T const*>(inverse_std), rows, momentum, running_mean,
+                   running_variance);
+  batch_norm_invert(device, channels, static_cast<T const*>(inverse_std), eps, inverse_std);
 }
 
 }  // namespace kernels

@@ -1,0 +1,38 @@
+# The CUDA device: DVLA_CUDA=AUTO takes it where nvcc and its libraries are, ON demands it, OFF leaves it out. The target
+# dvla::cuda is for .cu files that include dvla/cuda.hpp.
+set(DVLA_CUDA AUTO CACHE STRING "The CUDA device: AUTO, ON or OFF")
+set_property(CACHE DVLA_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(DVLA_HAS_CUDA OFF)
+
+if(DVLA_CUDA)
+  find_package(CUDAToolkit 12.4 QUIET)
+  if(CUDAToolkit_FOUND AND TARGET CUDA::cublasLt AND TARGET CUDA::cudart_static)
+    if(NOT CMAKE_CUDA_COMPILER AND CUDAToolkit_NVCC_EXECUTABLE)
+      set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+    endif()
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 90 CACHE STRING "Cards to compile for, as CMake names them: 80, 90, native, ...")
+    endif()
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+      enable_language(CUDA)
+      set(DVLA_HAS_CUDA ON)
+    endif()
+  endif()
+  if(NOT DVLA_HAS_CUDA)
+    set(reason "CUDA 12.4 or newer with nvcc and cuBLASLt was not found")
+    if(DVLA_CUDA STREQUAL "AUTO")
+      message(STATUS "dvla: without the CUDA device: ${reason}")
+    else()
+      message(FATAL_ERROR "dvla: ${reason}; install the CUDA toolkit, name its nvcc with -DCMAKE_CUDA_COMPILER, or set DVLA_CUDA=OFF")
+    endif()
+  endif()
+endif()
+
+if(DVLA_HAS_CUDA)
+  dvla_component(cuda dvla_dvla CUDA::cudart_static CUDA::cublasLt)
+  # As a feature, cuda_std_20 is unknown to CMake 3.25 with nvcc 13; as an option it works with every version.
+  target_compile_options(dvla_cuda INTERFACE
+    "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-std=c++20 --expt-relaxed-constexpr -diag-suppress 128,186,1675,20012>")
+endif()

@@ -1,0 +1,12 @@
+// conv4-84 on a card, computing in bf16.
+#include <dvla/cuda.hpp>
+#include <dvla/data/cuda/device_loader.cuh>
+#include <dvla/models/conv4.hpp>
+
+#include "../../model_tool_of.hpp"
+
+template <>
+std::unique_ptr<cli::model_tool> cli::make_on_card<dvla::precision::bf16>::conv4_84() {
+  using device = dvla::basic_cuda<dvla::precision::bf16>;
+  return std::make_unique<model_tool_of<device, dvla::conv4<dvla::conv4_84>>>("conv4-84");
+}

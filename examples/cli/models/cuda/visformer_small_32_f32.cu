@@ -1,0 +1,11 @@
+// visformer-small-32 on a card, computing in f32.
+#include <dvla/cuda.hpp>
+#include <dvla/data/cuda/device_loader.cuh>
+
+#include "../../model_tool_of.hpp"
+
+template <>
+std::unique_ptr<cli::model_tool> cli::make_on_card<dvla::precision::f32>::visformer_small_32() {
+  using device = dvla::basic_cuda<dvla::precision::f32>;
+  return std::make_unique<model_tool_of<device, dvla::visformer<dvla::visformer_small_32>, dvla::dvla_rl<dvla::visformer_small_32>>>("visformer-small-32");
+}

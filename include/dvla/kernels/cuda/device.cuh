@@ -1,0 +1,149 @@
+// The CUDA device: a queue of work on one card. Kernels take it as their first argument, as those of the CPU take theirs.
+//
+// Everything of a queue runs on one stream in the order of the calls, so memory may be handed from one kernel to the next as
+// soon as the host has issued both: that is what lets an arena reuse addresses without waiting.
+#pragma once
+
+#include <cublasLt.h>
+
+#include <cstddef>
+#include <memory>
+
+#include <dvla/core/arena.hpp>
+#include <dvla/kernels/cuda/check.cuh>
+#include <dvla/kernels/precision.hpp>
+
+namespace dvla::inline DVLA_ABI {
+namespace kernels {
+
+/// Device memory, as tensor and arena take it.
+struct cuda_memory {
+  static constexpr std::size_t alignment = 256;  // bytes; what cudaMalloc gives, and enough for any vector access
+
+  [[nodiscard]] static void* allocate(std::size_t bytes) {
+    void* memory = nullptr;
+    cuda_check(cudaMalloc(&memory, bytes), "allocating device memory");
+    return memory;
+  }
+  static void deallocate(void* memory) noexcept { (void)cudaFree(memory); }
+
+  /// Copies between memories of the device or the host. Waits for all work of the card first and is complete on return: for
+  /// setting up and taking down, not for a step.
+  static void copy_bytes(void* to, void const* from, std::size_t bytes) {
+    cuda_check(cudaDeviceSynchronize(), "waiting for the device");
+    if (bytes > 0) cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying memory");
+    cuda_check(cudaDeviceSynchronize(), "copying memory");  // a copy from pageable memory returns before it has arrived
+  }
+  static void clear_bytes(void* memory, std::size_t bytes) {
+    cuda_check(cudaDeviceSynchronize(), "waiting for the device");
+    if (bytes > 0) cuda_check(cudaMemset(memory, 0, bytes), "clearing memory");
+    cuda_check(cudaDeviceSynchronize(), "clearing memory");
+  }
+};
+
+/// A stream of a card with what its kernels need beside their operands. Not for concurrent use; must outlive what refers to it.
+class cuda_queue {
+ public:
+  /// On the given card; throws if there is none of that number.
+  explicit cuda_queue(int card = 0) : card_(card) {
+    cuda_check(cudaSetDevice(card), "choosing the card");
+    cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+    cuda_check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, card), "asking for the multiprocessors");
+    if (cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS) fail("cuBLASLt could not be started; check that its library fits the driver");
+    blas_workspace_ = cuda_memory::allocate(blas_workspace_bytes);
+    steps_later_ = static_cast<unsigned long long*>(cuda_memory::allocate(sizeof(*steps_later_)));
+    cuda_memory::clear_bytes(steps_later_, sizeof(*steps_later_));
+  }
+  cuda_queue(cuda_queue const&) = delete;
+  cuda_queue& operator=(cuda_queue const&) = delete;
+  ~cuda_queue() {
+    (void)cudaStreamSynchronize(stream_);
+    cuda_memory::deallocate(steps_later_);
+    cuda_memory::deallocate(blas_workspace_);
+    (void)cublasLtDestroy(blas_);
+    (void)cudaStreamDestroy(stream_);
+  }
+
+  /// The queue of card 0 that a default device uses; made at its first use.
+  [[nodiscard]] static cuda_queue& standard() {
+    static cuda_queue queue;
+    return queue;
+  }
+
+  [[nodiscard]] int card() const { return card_; }
+  [[nodiscard]] cudaStream_t stream() const { return stream_; }
+  [[nodiscard]] int multiprocessors() const { return multiprocessors_; }
+  [[nodiscard]] cublasLtHandle_t blas() const { return blas_; }
+  [[nodiscard]] void* blas_workspace() const { return blas_workspace_; }
+  static constexpr std::size_t blas_workspace_bytes = std::size_t{32} << 20;  // NVIDIA's recommendation for Hopper
+  /// In device memory: how many steps after its recording a replayed step runs. Random kernels add it to their stream's step.
+  [[nodiscard]] unsigned long long* steps_later() const { return steps_later_; }
+  /// Memory that kernels use and give back before they return; the next kernel may get the same.
+  [[nodiscard]] arena<cuda_memory>& scratch() { return scratch_; }
+  /// What matrix products have planned so far: theirs to make and to read.
+  [[nodiscard]] std::shared_ptr<void>& product_plans() { return product_plans_; }
+
+  /// Waits for all work issued so far.
+  void wait() const { cuda_check(cudaStreamSynchronize(stream_), "waiting for the device"); }
+
+ private:
+  int card_, multiprocessors_ = 0;
+  cudaStream_t stream_ = nullptr;
+  cublasLtHandle_t blas_ = nullptr;
+  void* blas_workspace_ = nullptr;
+  unsigned long long* steps_later_ = nullptr;
+  arena<cuda_memory> scratch_{std::size_t{16} << 20};
+  std::shared_ptr<void> product_plans_;
+};
+
+/// A card. A value: copies refer to the same queue; a default one to the process's queue on card 0.
+template <precision P = precision::f32>
+struct basic_cuda : cuda_memory {
+  static constexpr precision arithmetic = P;
+  static constexpr bool is_host = false;
+  /// What activations of a model of T are stored as.
+  template <class T>
+  using stored = activation_t<P, T>;
+
+  cuda_queue* queue = &cuda_queue::standard();
+
+  [[nodiscard]] cudaStream_t stream() const { return queue->stream(); }
+};
+
+using cuda = basic_cuda<>;
+
+namespace detail {
+
+/// `count` uninitialised elements of device memory for the kernels of one function.
+template <class T>
+class device_scratch {
+ public:
+  template <precision P>
+  device_scratch(basic_cuda<P> const& device, std::size_t count)
+      : owner_(&device.queue->scratch()), bytes_(count * sizeof(T)), data_(static_cast<T*>(owner_->allocate(bytes_))) {}
+  device_scratch(device_scratch const&) = delete;
+  device_scratch& operator=(device_scratch const&) = delete;
+  ~device_scratch() { owner_->release(data_, bytes_); }
+  [[nodiscard]] T* data() const { return data_; }
+
+ private:
+  arena<cuda_memory>* owner_;
+  std::size_t bytes_;
+  T* data_;
+};
+
+/// Blocks of a one-dimensional launch.
+[[nodiscard]] inline unsigned blocks_of(std::size_t items, std::size_t each) {
+  std::size_t const blocks = (items + each - 1) / each;
+  expect(blocks <= 0x7FFFFFFFu, "CUDA: an operation of ", items, " parts is larger than one launch takes; use a smaller batch");
+  return static_cast<unsigned>(blocks);
+}
+
+}  // namespace detail
+}  // namespace kernels
+
+using kernels::basic_cuda;
+using kernels::cuda;
+using kernels::cuda_queue;
+
+}  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,10 @@
+#include <dvla/cuda.hpp>
+
+#include "../cases.hpp"
+#include "../visformer_case.hpp"
+
+template <>
+void parity::visformer_84<dvla::cuda, float>(report& found, golden_file const& golden, bool training) {
+  if (training) visformer_training<dvla::visformer_tiny_84, dvla::cuda, float>(found, golden);
+  else visformer_evaluation<dvla::visformer_tiny_84, dvla::cuda, float>(found, golden);
+}
