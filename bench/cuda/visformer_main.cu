@@ -1,4 +1,5 @@
-// visformer_cuda [PRECISION [NAME]]: median times on a card, of all precisions or one, of all rows or those whose name contains NAME.
+// visformer_cuda [PRECISION [NAME]]: median times on a card, of all precisions or one, of all rows or those whose name contains
+// NAME.
 #include "visformer_model.hpp"
 
 int main(int count, char** words) {

@@ -96,7 +96,8 @@ class episode_model {
   Device device_{};
   dvla_rl<visformer_tiny_224> model_{1};
   parameters<float, Device> weights_{model_, device_};
-  tensor<float, images_224, Device> support_ = random_tensor<Device>(images_224(5), 3), query_ = random_tensor<Device>(images_224(75), 4);
+  tensor<float, images_224, Device> support_ = random_tensor<Device>(images_224(5), 3),
+                                    query_ = random_tensor<Device>(images_224(75), 4);
   tensor<float, rows, Device> local_ = random_tensor<Device>(rows(40, 512), 5), global_ = random_tensor<Device>(rows(5, 512), 6);
 };
 

@@ -11,8 +11,8 @@ std::string version_text(int version) { return dvla::concat(version / 1000, ".",
 
 std::string cli::describe_device() {
   using dvla::kernels::cuda_check;
-  std::string text = dvla::concat("CUDA ", version_text(CUDART_VERSION), " compiled in, for the architectures ", DVLA_TOOL_ARCHITECTURES,
-                                  "; precisions f32, tf32, bf16\n");
+  std::string text = dvla::concat("CUDA ", version_text(CUDART_VERSION), " compiled in, for the architectures ",
+                                  DVLA_TOOL_ARCHITECTURES, "; precisions f32, tf32, bf16\n");
   int driver = 0, count = 0;
   cuda_check(cudaDriverGetVersion(&driver), "asking for the driver");
   if (driver == 0) return text + "no driver: a card cannot be used\n";

@@ -17,12 +17,15 @@ struct entry {
 using strict = make_on_card<dvla::precision::f32>;
 using fast = make_on_card<dvla::precision::tf32>;
 using narrow = make_on_card<dvla::precision::bf16>;
-#define DVLA_TOOL_MODEL(name, model) {name, make_##model, strict::model, fast::model, narrow::model}
+#define DVLA_TOOL_MODEL(name, model) \
+  { name, make_##model, strict::model, fast::model, narrow::model }
 #else
-#define DVLA_TOOL_MODEL(name, model) {name, make_##model, nullptr, nullptr, nullptr}
+#define DVLA_TOOL_MODEL(name, model) \
+  { name, make_##model, nullptr, nullptr, nullptr }
 #endif
 
-constexpr entry models[] = {DVLA_TOOL_MODEL("visformer-tiny-224", visformer_tiny_224), DVLA_TOOL_MODEL("visformer-tiny-84", visformer_tiny_84),
+constexpr entry models[] = {DVLA_TOOL_MODEL("visformer-tiny-224", visformer_tiny_224),
+                            DVLA_TOOL_MODEL("visformer-tiny-84", visformer_tiny_84),
                             DVLA_TOOL_MODEL("visformer-small-32", visformer_small_32), DVLA_TOOL_MODEL("conv4-84", conv4_84),
                             DVLA_TOOL_MODEL("conv4-32", conv4_32)};
 
@@ -34,7 +37,8 @@ constexpr entry models[] = {DVLA_TOOL_MODEL("visformer-tiny-224", visformer_tiny
   }
   std::string const precision = where.precision.value_or("tf32");
   maker const on_card = precision == "f32" ? model.f32 : precision == "tf32" ? model.tf32 : model.bf16;
-  dvla::expect(on_card != nullptr, "--device cuda: this build of dvla has no CUDA; build it where nvcc is (DVLA_CUDA=ON), or leave the option out");
+  dvla::expect(on_card != nullptr,
+               "--device cuda: this build of dvla has no CUDA; build it where nvcc is (DVLA_CUDA=ON), or leave the option out");
   return on_card;
 }
 

@@ -179,9 +179,9 @@ class pretraining {
     mean_loss_ += (report.loss - mean_loss_) / static_cast<double>(std::min<std::uint64_t>(counted_, 50));
     if (!line_.due(report.progress)) return;
     double const seconds = report.seconds - seconds_at_start;
-    line_.show(report.progress, format("epoch %.2f  loss %.4f  rate %.2e  %.0f images/s, %.0f %% of the time waiting for them", report.epoch,
-                                       mean_loss_, report.rate, static_cast<double>(counted_ * options_.batch) / seconds,
-                                       100 * report.waited / seconds));
+    line_.show(report.progress, format("epoch %.2f  loss %.4f  rate %.2e  %.0f images/s, %.0f %% of the time waiting for them",
+                                       report.epoch, mean_loss_, report.rate,
+                                       static_cast<double>(counted_ * options_.batch) / seconds, 100 * report.waited / seconds));
   }
 
   pretrain_options const& options_;

@@ -2,10 +2,7 @@
 // the CPU. For .cu files, compiled by nvcc as C++20 with --expt-relaxed-constexpr (the CMake target dvla::cuda sets both).
 #pragma once
 
-#if !defined(__CUDACC__)
-#error "dvla/cuda.hpp is for CUDA sources: name the file .cu and compile it with nvcc, or include dvla/dvla.hpp for the CPU"
-#endif
-
+#if defined(__CUDACC__)
 #include <dvla/dvla.hpp>
 #include <dvla/kernels/cuda/attention.cuh>
 #include <dvla/kernels/cuda/attention_backward.cuh>
@@ -31,3 +28,6 @@
 #include <dvla/kernels/cuda/softmax.cuh>
 #include <dvla/kernels/cuda/staging.cuh>
 #include <dvla/kernels/cuda/statistics.cuh>
+#else
+#error "dvla/cuda.hpp is for CUDA sources: name the file .cu and compile it with nvcc, or include dvla/dvla.hpp for the CPU"
+#endif

@@ -56,3 +56,25 @@ TEST_CASE("a fused epilogue has the same bits on one thread and on two") {
   auto const b = matmul(two(x), two(w), relu(accumulator * 2.0));
   for (std::size_t i = 0; i < a.size(); ++i) CHECK(a.value().data[i] == b.value().data[i]);
 }
+
+TEST_CASE("a residual sum and a value a sample pass the gradient check, also where the sum's term has other readers") {
+  auto x = random_tensor<double>(shape<dyn, 5, 4>(3), 1);
+  auto w = random_tensor<double>(shape<4, 6>(), 2);
+  auto residual = random_tensor<double>(shape<dyn, 5, 6>(3), 3);
+  auto kept = random_tensor<double>(shape<dyn, 1, 1>(3), 4);
+  auto const sum = [](auto const& vx, auto const& vw, auto const& vr) { return matmul(vx, vw, vr + accumulator); };
+  CHECK(gradient_check(sum, false, x, w, residual).error <= 1e-7);
+  auto const shared = [](auto const& vx, auto const& vw, auto const& vr) {
+    auto const inner = evaluate(vr * vr);
+    return matmul(vx, vw, inner + accumulator) * inner;
+  };
+  CHECK(gradient_check(shared, false, x, w, residual).error <= 1e-7);
+  auto const dropped = [](auto const& vx, auto const& vw, auto const& vr, auto const& vk) { return matmul(vx, vw, vr + accumulator * vk); };
+  auto const plain = [](auto const& vx, auto const& vw, auto const& vr, auto const& vk) { return evaluate(vr + matmul(vx, vw) * vk); };
+  inference<> context;
+  auto const fused = dropped(context(x), context(w), context(residual), context(kept));
+  auto const expected = plain(context(x), context(w), context(residual), context(kept));
+  for (std::size_t i = 0; i < fused.size(); ++i) CHECK(fused.value().data[i] == expected.value().data[i]);
+  auto const with_constant = [&](auto const& vx, auto const& vw, auto const& vr) { return dropped(vx, vw, vr, vx.context()(kept)); };
+  CHECK(gradient_check(with_constant, false, x, w, residual).error <= 1e-7);
+}

@@ -64,7 +64,8 @@ TEST_CASE("Products on a card, in every orientation, and with an epilogue") {
   CHECK(gradient_error([](auto x, auto y) { return matmul(x, transpose(y)); }, false, a, bt) <= tolerance);
   CHECK(gradient_error([](auto x, auto y) { return matmul(x, y); }, false, a, batch) <= tolerance);
   CHECK(gradient_error([](auto x, auto y) { return matmul(transpose(x), y); }, false, at, batch) <= tolerance);
-  CHECK(gradient_error([](auto x, auto y, auto r) { return matmul(x, transpose(y), gelu(accumulator + r)); }, false, a, bt, row) <= tolerance);
+  CHECK(gradient_error([](auto x, auto y, auto r) { return matmul(x, transpose(y), gelu(accumulator + r)); }, false, a, bt, row) <=
+        tolerance);
 }
 
 TEST_CASE("Convolution, norms, attention, pooling and losses on a card") {
@@ -72,7 +73,8 @@ TEST_CASE("Convolution, norms, attention, pooling and losses on a card") {
   auto weight = numbers(shape<6, 3, 3, 2>{}, 2);
   auto bias = numbers(shape<6>{}, 3);
   constexpr convolution_options grouped{.stride = 2, .padding = 1, .groups = 2};
-  CHECK(gradient_error([](auto x, auto w, auto b) { return convolution<grouped>(x, w, b); }, false, image, weight, bias) <= tolerance);
+  CHECK(gradient_error([](auto x, auto w, auto b) { return convolution<grouped>(x, w, b); }, false, image, weight, bias) <=
+        tolerance);
   CHECK(gradient_error([](auto x) { return max_pool2d<2>(x); }, false, image) <= tolerance);
   auto rows = numbers(shape<dyn, 17>(5), 4);
   auto scale = numbers(shape<17>{}, 5);

@@ -27,7 +27,8 @@ std::vector<T> arguments(std::size_t size, std::uint64_t seed, double low, doubl
 /// The error of f(x, y), an expression of two tensors of `size` elements at an offset from alignment, against the same formula.
 template <class T, class F, class G>
 double error_of(std::size_t size, std::size_t offset, double low, double high, F const& expression, G const& formula) {
-  device_buffer<T> const x(arguments<T>(size + offset, 1, low, high)), y(arguments<T>(size + offset, 2, low, high)), out(size + offset);
+  device_buffer<T> const x(arguments<T>(size + offset, 1, low, high)), y(arguments<T>(size + offset, 2, low, high)),
+      out(size + offset);
   using S = shape<dyn>;
   device_view<T const, S> const vx(x.data() + offset, S(size)), vy(y.data() + offset, S(size));
   assign(device_view<T, S>(out.data() + offset, S(size)), expression(vx, vy), cuda{});
@@ -39,7 +40,9 @@ double error_of(std::size_t size, std::size_t offset, double low, double high, F
 }
 
 template <class T>
-constexpr double tolerance = sizeof(T) == 8 ? 1e-14 : sizeof(T) == 4 ? 1e-6 : 4e-3;
+constexpr double tolerance = sizeof(T) == 8   ? 1e-14
+                             : sizeof(T) == 4 ? 1e-6
+                                              : 4e-3;
 
 template <class T, class F, class G>
 void check(F const& expression, G const& formula, double low = 0.1, double high = 2) {
@@ -78,8 +81,9 @@ TEST_CASE_TEMPLATE("Every function of an expression is that function on a card",
 TEST_CASE_TEMPLATE("Leaves broadcast and may lie anywhere in memory", T, float, double, bfloat16) {
   for (std::size_t const columns : {1u, 3u, 17u, 96u, 197u}) {
     std::size_t const batch = 5, rows = 7, size = batch * rows * columns;
-    device_buffer<T> const x(normal_numbers<T>(size, 1)), row(normal_numbers<T>(columns, 2)), map(normal_numbers<T>(rows * columns, 3)),
-        image(normal_numbers<T>(batch, 4)), across(normal_numbers<T>(size, 5)), out(size);
+    device_buffer<T> const x(normal_numbers<T>(size, 1)), row(normal_numbers<T>(columns, 2)),
+        map(normal_numbers<T>(rows * columns, 3)), image(normal_numbers<T>(batch, 4)), across(normal_numbers<T>(size, 5)),
+        out(size);
     using S = shape<dyn, dyn, dyn>;
     S const s(batch, rows, columns);
     device_view<T const, S> const vx(x.data(), s), transposed_x(across.data(), S(batch, columns, rows));

@@ -26,7 +26,8 @@ void take_coefficients(Model& model, golden_file const& golden) {
   take("tau_align", o.temperature_align);
   take("kappa", o.policy.kappa);
   take("eps", o.policy.eps);
-  golden.require(given.empty(), "\"coefficients\" gives ", given.empty() ? "" : given.begin()->first, ", which the case does not have");
+  golden.require(given.empty(), "\"coefficients\" gives ", given.empty() ? "" : given.begin()->first,
+                 ", which the case does not have");
 }
 
 /// How semantic rows fill the map's last row, where the file says it; the published way otherwise.

@@ -48,9 +48,8 @@ void fill_by_name(dvla::parameters<T, Device>& weights, golden_file const& golde
     auto const sequence = golden.sequence(prefix + e.name);
     auto const rule = value_rule(e.name, e.layout);
     std::vector<T> data(e.count);
-    for_each_published(e.layout, [&](std::size_t i, std::size_t at) {
-      data[at] = static_cast<T>(rule.first + rule.second * sequence.s(i));
-    });
+    for_each_published(e.layout,
+                       [&](std::size_t i, std::size_t at) { data[at] = static_cast<T>(rule.first + rule.second * sequence.s(i)); });
     weights.write(e, data);
   }
   weights.weights_changed();
@@ -58,7 +57,8 @@ void fill_by_name(dvla::parameters<T, Device>& weights, golden_file const& golde
 
 /// L2 norm of a tensor and its dot product with signed("proj:" + name), as golden files store gradients and states.
 template <class T>
-[[nodiscard]] std::vector<double> norm_and_projection(T const* data, dvla::archive_layout const& layout, named_sequence const& direction) {
+[[nodiscard]] std::vector<double> norm_and_projection(T const* data, dvla::archive_layout const& layout,
+                                                      named_sequence const& direction) {
   double squares = 0, dot = 0;
   for_each_published(layout, [&](std::size_t i, std::size_t at) {
     squares += static_cast<double>(data[at]) * static_cast<double>(data[at]);

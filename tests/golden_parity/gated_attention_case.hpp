@@ -104,9 +104,12 @@ template <class Device, class T>
 void gated_attention_case(report& found, golden_file const& golden) {
   using heads = std::index_sequence<1, 2, 3, 4, 6, 8, 12, 16>;
   std::size_t const dim = golden.count("dim");
-  if (dim == 192) gated_block_of_heads<192, Device, T>(found, golden, heads{});
-  else if (dim == 384) gated_block_of_heads<384, Device, T>(found, golden, heads{});
-  else golden.refuse("gated attention of ", dim, " channels is not compiled into this program; 192 and 384 are");
+  if (dim == 192)
+    gated_block_of_heads<192, Device, T>(found, golden, heads{});
+  else if (dim == 384)
+    gated_block_of_heads<384, Device, T>(found, golden, heads{});
+  else
+    golden.refuse("gated attention of ", dim, " channels is not compiled into this program; 192 and 384 are");
 }
 
 }  // namespace parity

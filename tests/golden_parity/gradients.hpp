@@ -29,13 +29,16 @@ void compare_gradient(report& found, golden_file const& golden, std::string cons
   // A policy's gradient is a difference of trigammas, of which nearly all cancels near p = 1/2. PyTorch's are 5e-10 off in double,
   // which leaves its own gradients up to 6e-9 off; with exact ones this library agrees to 4e-12.
   double const bound = name.starts_with("policy.") ? std::max(b.gradient, 1e-8) : b.gradient;
-  if (reference[0] == 0) found.add("zero gradients", name, computed[0] / largest, b.zero);
-  else found.add("gradients", name, relative_error(computed, reference, b.gradient_floor * largest), bound);
+  if (reference[0] == 0)
+    found.add("zero gradients", name, computed[0] / largest, b.zero);
+  else
+    found.add("gradients", name, relative_error(computed, reference, b.gradient_floor * largest), bound);
 }
 
 /// All gradients of a model; every one must be in the file, except those of parameters whose names begin with `unused`.
 template <class T, class Device>
-void compare_gradients(report& found, golden_file const& golden, dvla::parameters<T, Device> const& weights, std::string_view unused = "") {
+void compare_gradients(report& found, golden_file const& golden, dvla::parameters<T, Device> const& weights,
+                       std::string_view unused = "") {
   double const largest = largest_gradient(golden);
   for (auto const& e : weights.entries()) {
     if (e.kind != dvla::role::weight || (!unused.empty() && e.name.starts_with(unused))) continue;
@@ -61,8 +64,10 @@ void compare_state(report& found, golden_file const& golden, dvla::parameters<T,
     if (sizeof(T) == 4 && trained && golden.values("grad." + e.name + ".norm_proj", {2})[0] == 0) continue;
     auto const computed = norm_and_projection(weights.read(e).data(), e.layout, golden.sequence("proj:" + e.name));
     double const error = relative_error(computed, reference);
-    if (trained) found.add("trained weights", e.name, error, bounds_of<T>.state);
-    else found.add("running statistics", e.name, error, statistics_bound<T>(steps));
+    if (trained)
+      found.add("trained weights", e.name, error, bounds_of<T>.state);
+    else
+      found.add("running statistics", e.name, error, statistics_bound<T>(steps));
   }
 }
 

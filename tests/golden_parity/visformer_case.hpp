@@ -50,7 +50,8 @@ void visformer_evaluation(report& found, golden_file const& golden) {
   for (auto const& block : net.stage3) x3 = block(x3);
   compare_map<T>(found, golden, "stage3", x3);
   auto const feature = net.pool(x3);
-  found.add("feature", "feature", relative_error(feature.host(), golden.values("feature", extents_of(feature))), bounds_of<T>.output);
+  found.add("feature", "feature", relative_error(feature.host(), golden.values("feature", extents_of(feature))),
+            bounds_of<T>.output);
   auto const logits = net(context(images));
   found.add("logits", "logits", relative_error(logits.host(), reference), bounds_of<T>.output);
 }

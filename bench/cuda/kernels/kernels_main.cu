@@ -41,19 +41,31 @@ void product(char const* name, std::size_t m, std::size_t n, std::size_t k) {
   basic_cuda<P> const device;
   numbers<T> const a(m * k), b(n * k), c(m * n), z(m * n);
   gemm_problem<T> forward{m, n, k, a.data(), k, false, b.data(), k, true, c.data(), n};
-  double const library = timing::median_ms(device, [&] { gemm(device, forward); }, 20);
-  double const own = timing::median_ms(device, [&] { gemm_own(device, forward); }, 20);
-  double const gelu = timing::median_ms(device, [&] { gemm_with(device, forward, store_gelu<T>{z.data(), c.data(), n}); }, 20);
+  double const library = timing::median_ms(
+      device, [&] { gemm(device, forward); }, 20);
+  double const own = timing::median_ms(
+      device, [&] { gemm_own(device, forward); }, 20);
+  double const gelu = timing::median_ms(
+      device,
+      [&] {
+        gemm_with(device, forward, store_gelu<T>{z.data(), c.data(), n});
+      },
+      20);
   gemm_problem<T> input{m, k, n, c.data(), n, false, b.data(), k, false, a.data(), k};
-  double const library_input = timing::median_ms(device, [&] { gemm(device, input); }, 20);
-  double const own_input = timing::median_ms(device, [&] { gemm_own(device, input); }, 20);
+  double const library_input = timing::median_ms(
+      device, [&] { gemm(device, input); }, 20);
+  double const own_input = timing::median_ms(
+      device, [&] { gemm_own(device, input); }, 20);
   numbers<float> const dw(n * k);
   gemm_problem<T, float> weight{n, k, m, c.data(), n, true, a.data(), k, false, dw.data(), k};
   weight.beta = 1;
-  double const library_weight = timing::median_ms(device, [&] { gemm(device, weight); }, 20);
-  double const own_weight = timing::median_ms(device, [&] { gemm_own(device, weight); }, 20);
-  std::printf("%-5s %6zu x %4zu x %4zu  forward %6.1f own %6.1f gelu %6.1f | input %6.1f own %6.1f | weight %6.1f own %6.1f us\n", name, m, n,
-              k, 1e3 * library, 1e3 * own, 1e3 * gelu, 1e3 * library_input, 1e3 * own_input, 1e3 * library_weight, 1e3 * own_weight);
+  double const library_weight = timing::median_ms(
+      device, [&] { gemm(device, weight); }, 20);
+  double const own_weight = timing::median_ms(
+      device, [&] { gemm_own(device, weight); }, 20);
+  std::printf("%-5s %6zu x %4zu x %4zu  forward %6.1f own %6.1f gelu %6.1f | input %6.1f own %6.1f | weight %6.1f own %6.1f us\n",
+              name, m, n, k, 1e3 * library, 1e3 * own, 1e3 * gelu, 1e3 * library_input, 1e3 * own_input, 1e3 * library_weight,
+              1e3 * own_weight);
 }
 
 template <precision P, class T>
@@ -75,29 +87,36 @@ void attend(char const* name, attention_shape const& s, bool packed) {
   attention_strides const dense{s.queries * width, s.head_dim, width};
   float const scale = 0.125f;
   auto const forward = [&] {
-    attention_forward(device, s, scale, in(q, 0, s.queries), in(k, 1, s.keys), in(v, 2, s.keys), attention_operand<T>{o.data(), dense},
-                      lse.data());
+    attention_forward(device, s, scale, in(q, 0, s.queries), in(k, 1, s.keys), in(v, 2, s.keys),
+                      attention_operand<T>{o.data(), dense}, lse.data());
   };
   auto const backward = [&] {
-    attention_backward(device, s, scale, in(q, 0, s.queries), in(k, 1, s.keys), in(v, 2, s.keys), attention_operand<T const>{o.data(), dense},
-                       static_cast<float const*>(lse.data()), attention_operand<T const>{d_o.data(), dense}, out(dq, 0, s.queries),
-                       out(dk, 1, s.keys), out(dv, 2, s.keys), false);
+    attention_backward(device, s, scale, in(q, 0, s.queries), in(k, 1, s.keys), in(v, 2, s.keys),
+                       attention_operand<T const>{o.data(), dense}, static_cast<float const*>(lse.data()),
+                       attention_operand<T const>{d_o.data(), dense}, out(dq, 0, s.queries), out(dk, 1, s.keys), out(dv, 2, s.keys),
+                       false);
   };
-  double const f = timing::median_ms(device, forward, 20), b = timing::median_ms(device, [&] { forward(), backward(); }, 20);
-  std::printf("%-5s attention %3zu x %zu heads, %3zu x %3zu x %3zu  forward %6.1f  forward + backward %6.1f us\n", name, s.batch, s.heads,
-              s.queries, s.keys, s.head_dim, 1e3 * f, 1e3 * b);
+  double const f = timing::median_ms(device, forward, 20), b = timing::median_ms(
+                                                               device, [&] { forward(), backward(); }, 20);
+  std::printf("%-5s attention %3zu x %zu heads, %3zu x %3zu x %3zu  forward %6.1f  forward + backward %6.1f us\n", name, s.batch,
+              s.heads, s.queries, s.keys, s.head_dim, 1e3 * f, 1e3 * b);
 }
 
 template <precision P, class T>
 void convolve(char const* name, char const* what, conv_geometry const& g) {
   basic_cuda<P> const device;
   std::size_t const out = g.batch * g.out_height() * g.out_width() * g.out_channels;
-  numbers<T> const x(g.batch * g.height * g.width * g.in_channels), w(g.out_channels * g.taps()), y(out), dx(g.batch * g.height * g.width * g.in_channels);
+  numbers<T> const x(g.batch * g.height * g.width * g.in_channels), w(g.out_channels * g.taps()), y(out),
+      dx(g.batch * g.height * g.width * g.in_channels);
   numbers<float> const dw(g.out_channels * g.taps());
-  double const f = timing::median_ms(device, [&] { conv_forward(device, g, static_cast<T const*>(x.data()), w.data(), nullptr, y.data()); }, 20);
-  double const i = timing::median_ms(device, [&] { conv_backward_input(device, g, static_cast<T const*>(y.data()), w.data(), dx.data(), false); }, 20);
-  double const k = timing::median_ms(device, [&] { conv_backward_weight(device, g, static_cast<T const*>(x.data()), y.data(), dw.data(), false); }, 20);
-  std::printf("%-5s %-8s batch %3zu  forward %6.1f  input %6.1f  weight %6.1f us\n", name, what, g.batch, 1e3 * f, 1e3 * i, 1e3 * k);
+  double const f = timing::median_ms(
+      device, [&] { conv_forward(device, g, static_cast<T const*>(x.data()), w.data(), nullptr, y.data()); }, 20);
+  double const i = timing::median_ms(
+      device, [&] { conv_backward_input(device, g, static_cast<T const*>(y.data()), w.data(), dx.data(), false); }, 20);
+  double const k = timing::median_ms(
+      device, [&] { conv_backward_weight(device, g, static_cast<T const*>(x.data()), y.data(), dw.data(), false); }, 20);
+  std::printf("%-5s %-8s batch %3zu  forward %6.1f  input %6.1f  weight %6.1f us\n", name, what, g.batch, 1e3 * f, 1e3 * i,
+              1e3 * k);
 }
 
 template <precision P, class T>

@@ -37,7 +37,8 @@ struct no_bias {
 
 /// Where x is the GELU of a variable z and neither has a gradient yet: the gradient of z in one pass, on a device that has one.
 template <class Device, class X, class W, class T>
-[[nodiscard]] bool convolve_backward_through_gelu(Device const& device, kernels::conv_geometry const& g, X const& x, W const& w, T const* dy) {
+[[nodiscard]] bool convolve_backward_through_gelu(Device const& device, kernels::conv_geometry const& g, X const& x, W const& w,
+                                                  T const* dy) {
   if constexpr (is_variable<X> && requires(T* dz) { conv_backward_input_gelu(device, g, dy, dy, dy, dz); }) {
     auto* const z = x.cell()->gelu_of;
     if (z == nullptr || x.cell()->has_gradient || z->has_gradient) return false;

@@ -71,7 +71,8 @@ struct matrix_binder {
       return bound::grouped_rows<element>{l.source.data_pointer(), extents.size() / extents[Product::rank - 1] / l.source.shape().size()};
     } else {
       static_assert(S::rank <= 1 || covers<keep_front<S, S::rank - 1>, keep_front<Product, Product::rank - 1>>(),
-                    "an epilogue takes row vectors, a value a row or a sample, and tensors of the product's shape; apply the rest afterwards");
+                    "an epilogue takes row vectors, a value a row or a sample, and tensors of the product's shape; apply the rest "
+                    "afterwards");
       constexpr auto walk = walk_of<S, contiguous>();
       std::ptrdiff_t row = 0;
       if constexpr (S::rank > 1) row = static_cast<std::ptrdiff_t>(l.source.shape()[S::rank - 1]);

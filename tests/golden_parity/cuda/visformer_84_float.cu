@@ -5,6 +5,8 @@
 
 template <>
 void parity::visformer_84<dvla::cuda, float>(report& found, golden_file const& golden, bool training) {
-  if (training) visformer_training<dvla::visformer_tiny_84, dvla::cuda, float>(found, golden);
-  else visformer_evaluation<dvla::visformer_tiny_84, dvla::cuda, float>(found, golden);
+  if (training)
+    visformer_training<dvla::visformer_tiny_84, dvla::cuda, float>(found, golden);
+  else
+    visformer_evaluation<dvla::visformer_tiny_84, dvla::cuda, float>(found, golden);
 }

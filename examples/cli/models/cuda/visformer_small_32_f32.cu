@@ -7,5 +7,7 @@
 template <>
 std::unique_ptr<cli::model_tool> cli::make_on_card<dvla::precision::f32>::visformer_small_32() {
   using device = dvla::basic_cuda<dvla::precision::f32>;
-  return std::make_unique<model_tool_of<device, dvla::visformer<dvla::visformer_small_32>, dvla::dvla_rl<dvla::visformer_small_32>>>("visformer-small-32");
+  return std::make_unique<
+      model_tool_of<device, dvla::visformer<dvla::visformer_small_32>, dvla::dvla_rl<dvla::visformer_small_32>>>(
+      "visformer-small-32");
 }

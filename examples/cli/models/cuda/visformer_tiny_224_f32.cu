@@ -7,5 +7,7 @@
 template <>
 std::unique_ptr<cli::model_tool> cli::make_on_card<dvla::precision::f32>::visformer_tiny_224() {
   using device = dvla::basic_cuda<dvla::precision::f32>;
-  return std::make_unique<model_tool_of<device, dvla::visformer<dvla::visformer_tiny_224>, dvla::dvla_rl<dvla::visformer_tiny_224>>>("visformer-tiny-224");
+  return std::make_unique<
+      model_tool_of<device, dvla::visformer<dvla::visformer_tiny_224>, dvla::dvla_rl<dvla::visformer_tiny_224>>>(
+      "visformer-tiny-224");
 }

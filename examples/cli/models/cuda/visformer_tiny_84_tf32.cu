@@ -7,5 +7,6 @@
 template <>
 std::unique_ptr<cli::model_tool> cli::make_on_card<dvla::precision::tf32>::visformer_tiny_84() {
   using device = dvla::basic_cuda<dvla::precision::tf32>;
-  return std::make_unique<model_tool_of<device, dvla::visformer<dvla::visformer_tiny_84>, dvla::dvla_rl<dvla::visformer_tiny_84>>>("visformer-tiny-84");
+  return std::make_unique<model_tool_of<device, dvla::visformer<dvla::visformer_tiny_84>, dvla::dvla_rl<dvla::visformer_tiny_84>>>(
+      "visformer-tiny-84");
 }

@@ -11,21 +11,26 @@ namespace kernels {
 /// What helps against an error of the CUDA runtime.
 [[nodiscard]] inline char const* cuda_remedy(cudaError_t status) {
   switch (status) {
-    case cudaErrorMemoryAllocation: return "the device's memory is full; use a smaller batch, a lower precision or another card";
-    case cudaErrorNoDevice: return "no CUDA device was found; run on the CPU or check that the driver sees the card (nvidia-smi)";
-    case cudaErrorInsufficientDriver: return "the driver is older than the CUDA runtime of this program; update the driver";
+    case cudaErrorMemoryAllocation:
+      return "the device's memory is full; use a smaller batch, a lower precision or another card";
+    case cudaErrorNoDevice:
+      return "no CUDA device was found; run on the CPU or check that the driver sees the card (nvidia-smi)";
+    case cudaErrorInsufficientDriver:
+      return "the driver is older than the CUDA runtime of this program; update the driver";
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidDeviceFunction:
     case cudaErrorUnsupportedPtxVersion:
       return "the program has no code for this card; build it for the card's architecture (CMAKE_CUDA_ARCHITECTURES)";
-    case cudaErrorDevicesUnavailable: return "the card is busy or in exclusive use by another process; free it or choose another one";
+    case cudaErrorDevicesUnavailable:
+      return "the card is busy or in exclusive use by another process; free it or choose another one";
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorMisalignedAddress:
     case cudaErrorECCUncorrectable:
     case cudaErrorHardwareStackError:
       return "the device is lost to this process; start it again, from the last checkpoint if it was training";
-    default: return "the work on the device was given up";
+    default:
+      return "the work on the device was given up";
   }
 }
 

@@ -24,7 +24,8 @@ __device__ inline double block_total(double own) {
 }
 
 template <class T>
-__global__ void share_correct_kernel(std::size_t rows, std::size_t classes, T const* logits, std::uint32_t const* labels, T* share) {
+__global__ void share_correct_kernel(std::size_t rows, std::size_t classes, T const* logits, std::uint32_t const* labels,
+                                     T* share) {
   double correct = 0;
   for (std::size_t r = threadIdx.x; r < rows; r += figure_threads) {
     std::size_t best = 0;
@@ -56,7 +57,8 @@ void share_correct(basic_cuda<P> const& device, std::size_t rows, std::size_t cl
 
 /// The mean over rows of the element at the row's label.
 template <precision P, class T>
-void mean_at_label(basic_cuda<P> const& device, std::size_t rows, std::size_t classes, T const* x, std::uint32_t const* labels, T* mean) {
+void mean_at_label(basic_cuda<P> const& device, std::size_t rows, std::size_t classes, T const* x, std::uint32_t const* labels,
+                   T* mean) {
   detail::mean_at_label_kernel<<<1, detail::figure_threads, 0, device.stream()>>>(rows, classes, x, labels, mean);
   cuda_launched("averaging the elements at labels");
 }

@@ -34,7 +34,8 @@ template <class... E>
 inline void expect_countable(conv_geometry const& g) {
   constexpr std::size_t most = std::size_t{1} << 30;
   std::size_t const x = g.height * g.width, y = g.out_height() * g.out_width();
-  expect(x * g.in_channels <= most && y * g.out_channels <= most && g.out_channels * g.taps() <= most && g.batch * std::max(x, y) <= most,
+  expect(x * g.in_channels <= most && y * g.out_channels <= most && g.out_channels * g.taps() <= most &&
+             g.batch * std::max(x, y) <= most,
          "CUDA convolution: ", g.batch, " images of ", g.height, " x ", g.width, " x ", g.in_channels, " to ", g.out_channels,
          " channels are more than 2^30 pixels, or elements of an image or the weight; use a smaller batch or smaller images");
 }
@@ -129,7 +130,8 @@ void conv_forward(basic_cuda<P> const& device, conv_geometry const& g, X const* 
 /// conv_forward that also stores the exact GELU of y, at `activated`.
 template <precision P, class X>
 void conv_forward_gelu(basic_cuda<P> const& device, conv_geometry const& g, X const* x, std::type_identity_t<X> const* weight,
-                       std::type_identity_t<arithmetic_t<X>> const* bias, std::type_identity_t<X>* y, std::type_identity_t<X>* activated) {
+                       std::type_identity_t<arithmetic_t<X>> const* bias, std::type_identity_t<X>* y,
+                       std::type_identity_t<X>* activated) {
   if (g.batch == 0 || g.out_channels == 0) return;
   if constexpr (conv::on_tensor_cores<P, X>) {
     conv::expect_countable(g);
@@ -151,7 +153,8 @@ void conv_backward_input(basic_cuda<P> const& device, conv_geometry const& g, X 
   conv::expect_countable(g);
   bool const patches = conv::is_patches(g);
   if (patches && conv::has_leftover(g) && !accumulate)
-    cuda_check(cudaMemsetAsync(dx, 0, g.batch * g.height * g.width * g.in_channels * sizeof(X), device.stream()), "clearing a gradient");
+    cuda_check(cudaMemsetAsync(dx, 0, g.batch * g.height * g.width * g.in_channels * sizeof(X), device.stream()),
+               "clearing a gradient");
   if constexpr (conv::on_tensor_cores<P, X>)
     if (conv::backward_input_on_tensor_cores(device, g, dy, weight, dx, accumulate)) return;
   if (patches)
@@ -162,9 +165,9 @@ void conv_backward_input(basic_cuda<P> const& device, conv_geometry const& g, X 
 
 /// dz = the gradient of z where the convolution's image is gelu(z) and dy is the gradient of its result.
 template <precision P, class X>
-  requires(conv::on_tensor_cores<P, X>)
-void conv_backward_input_gelu(basic_cuda<P> const& device, conv_geometry const& g, X const* dy, std::type_identity_t<X> const* weight,
-                              std::type_identity_t<X> const* z, std::type_identity_t<X>* dz) {
+requires(conv::on_tensor_cores<P, X>) void conv_backward_input_gelu(basic_cuda<P> const& device, conv_geometry const& g,
+                                                                    X const* dy, std::type_identity_t<X> const* weight,
+                                                                    std::type_identity_t<X> const* z, std::type_identity_t<X>* dz) {
   if (g.batch == 0 || g.in_channels == 0) return;
   conv::expect_countable(g);
   bool const in_24 = conv::grouped_fits<24, X>(g);
@@ -172,8 +175,10 @@ void conv_backward_input_gelu(basic_cuda<P> const& device, conv_geometry const& 
     detail::device_scratch<X> const filters(device, g.out_channels * g.taps());
     conv::turn_filters(device, g, weight, filters.data(), true);
     conv::gelu_finish<X> const finish{nullptr, z};
-    if (in_24) conv::run_grouped<24>(device, g, dy, filters.data(), nullptr, dz, false, finish);
-    else conv::run_grouped<16>(device, g, dy, filters.data(), nullptr, dz, false, finish);
+    if (in_24)
+      conv::run_grouped<24>(device, g, dy, filters.data(), nullptr, dz, false, finish);
+    else
+      conv::run_grouped<16>(device, g, dy, filters.data(), nullptr, dz, false, finish);
     return;
   }
   conv_backward_input(device, g, dy, weight, dz, false);

@@ -20,8 +20,12 @@ struct grouped_sizes {
   int height, width, channels, groups, band_rows, bands, items;  // an item is a band of an image
 
   grouped_sizes(conv_geometry const& g, int rows)
-      : height(static_cast<int>(g.height)), width(static_cast<int>(g.width)), channels(static_cast<int>(g.in_channels)),
-        groups(static_cast<int>(g.groups)), band_rows(std::min(rows, height)), bands((height + band_rows - 1) / band_rows),
+      : height(static_cast<int>(g.height)),
+        width(static_cast<int>(g.width)),
+        channels(static_cast<int>(g.in_channels)),
+        groups(static_cast<int>(g.groups)),
+        band_rows(std::min(rows, height)),
+        bands((height + band_rows - 1) / band_rows),
         items(static_cast<int>(g.batch) * bands) {
     band_rows = (height + bands - 1) / bands;  // as even as can be
   }
@@ -88,7 +92,8 @@ __device__ DVLA_INLINE void multiply_band(float (&sums)[4][D / 8][4], unsigned f
     for (int j = 0; j < tile::row_chunks; j += 2) {
       int const tap = j / tile::group_chunks, c = j % tile::group_chunks;
       bool const pair = j + 1 < tile::row_chunks;  // else what the upper lanes read is not used
-      unsigned const offset = static_cast<unsigned>(tap * tile::pitch + c) * 16 + (c + 1 < tile::group_chunks || !pair ? 0 : next_tap);
+      unsigned const offset =
+          static_cast<unsigned>(tap * tile::pitch + c) * 16 + (c + 1 < tile::group_chunks || !pair ? 0 : next_tap);
       unsigned b[D / 8][2];
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
@@ -145,7 +150,7 @@ __device__ DVLA_INLINE void stage_results(float (&sums)[4][D / 8][4], float cons
 /// before the GELU. Null pointers ask for nothing.
 template <class E>
 struct gelu_finish {
-  E* gelu = nullptr;       // where gelu(y) goes
+  E* gelu = nullptr;          // where gelu(y) goes
   E const* before = nullptr;  // z of y = d gelu(z): y gelu'(z) is stored instead
 
   /// Stores 16 bytes of results at an offset of y.
@@ -163,8 +168,8 @@ struct gelu_finish {
 };
 
 template <class E, int D>
-__global__ void __launch_bounds__(256, 2)
-    grouped_kernel(grouped_sizes const s, E const* x, E const* weight, float const* bias, E* y, bool accumulate, gelu_finish<E> const finish) {
+__global__ void __launch_bounds__(256, 2) grouped_kernel(grouped_sizes const s, E const* x, E const* weight, float const* bias,
+                                                         E* y, bool accumulate, gelu_finish<E> const finish) {
   using tile = grouped_tile<E, D>;
   extern __shared__ uint4 grouped_memory[];
   uint4* const band_memory = grouped_memory + tile::filter_bytes / 16;
@@ -214,7 +219,7 @@ void run_grouped(basic_cuda<P> const& device, conv_geometry const& g, E const* x
   int const workers = std::min(s.items, std::max(1, 2 * device.queue->multiprocessors() / slices));
   allow_shared(grouped_kernel<E, D>, bytes);
   grouped_kernel<E, D><<<static_cast<unsigned>(slices * workers), tile::threads, bytes, device.stream()>>>(s, x, weight, bias, y,
-                                                                                                         accumulate, finish);
+                                                                                                           accumulate, finish);
   cuda_launched("running a grouped convolution");
 }
 

@@ -49,7 +49,8 @@ class cuda_queue {
     cuda_check(cudaSetDevice(card), "choosing the card");
     cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     cuda_check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, card), "asking for the multiprocessors");
-    if (cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS) fail("cuBLASLt could not be started; check that its library fits the driver");
+    if (cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS)
+      fail("cuBLASLt could not be started; check that its library fits the driver");
     blas_workspace_ = cuda_memory::allocate(blas_workspace_bytes);
     steps_later_ = static_cast<unsigned long long*>(cuda_memory::allocate(sizeof(*steps_later_)));
     cuda_memory::clear_bytes(steps_later_, sizeof(*steps_later_));

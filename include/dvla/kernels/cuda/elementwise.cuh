@@ -16,9 +16,9 @@ namespace detail {
 template <std::size_t R>
 struct loop_positions {
   std::size_t columns, packets_a_row, packets;
-  divisor row_divisor;                          // by packets_a_row
-  std::array<divisor, R> outer{};               // by the extents of the outer axes
-  bool wide;                                    // more packets than 32 bits count
+  divisor row_divisor;             // by packets_a_row
+  std::array<divisor, R> outer{};  // by the extents of the outer axes
+  bool wide;                       // more packets than 32 bits count
 
   loop_positions(std::array<std::size_t, R> const& extents, int lanes)
       : columns(extents[R - 1]), packets_a_row((columns + static_cast<std::size_t>(lanes) - 1) / static_cast<std::size_t>(lanes)) {
@@ -69,9 +69,9 @@ __device__ DVLA_INLINE void for_packets(loop_positions<R> const& loop, Seek seek
 }
 
 template <class T, int N, std::size_t R, class Expression, class Target>
-__global__ void __launch_bounds__(256) evaluate_kernel(__grid_constant__ loop_positions<R> const loop,
-                                                       __grid_constant__ Expression const expression,
-                                                       __grid_constant__ Target const target) {
+__global__ void __launch_bounds__(256)
+    evaluate_kernel(__grid_constant__ loop_positions<R> const loop, __grid_constant__ Expression const expression,
+                    __grid_constant__ Target const target) {
   auto e = expression;
   auto out = target;
   for_packets<T, N>(
@@ -80,9 +80,9 @@ __global__ void __launch_bounds__(256) evaluate_kernel(__grid_constant__ loop_po
 }
 
 template <class T, int N, std::size_t R, class Expression, class Adjoint>
-__global__ void __launch_bounds__(256) evaluate_backward_kernel(__grid_constant__ loop_positions<R> const loop,
-                                                                __grid_constant__ Expression const expression,
-                                                                __grid_constant__ Adjoint const adjoint) {
+__global__ void __launch_bounds__(256)
+    evaluate_backward_kernel(__grid_constant__ loop_positions<R> const loop, __grid_constant__ Expression const expression,
+                             __grid_constant__ Adjoint const adjoint) {
   auto e = expression;
   auto dy = adjoint;
   for_packets<T, N>(
@@ -92,8 +92,8 @@ __global__ void __launch_bounds__(256) evaluate_backward_kernel(__grid_constant_
 
 /// A row a block: threads take columns in steps of the block, then a tree adds them up.
 template <class T, std::size_t R, class Expression>
-__global__ void row_sum_kernel(__grid_constant__ loop_positions<R> const loop, __grid_constant__ Expression const expression, T factor,
-                               T* out) {
+__global__ void row_sum_kernel(__grid_constant__ loop_positions<R> const loop, __grid_constant__ Expression const expression,
+                               T factor, T* out) {
   __shared__ T sums[256];
   auto e = expression;
   std::array<std::size_t, R> at;
@@ -127,7 +127,8 @@ template <std::size_t R>
 /// Wide loops are run in packets of one only through R = 1, where no division is needed.
 template <std::size_t R>
 void check_width(loop_positions<R> const& loop) {
-  if constexpr (R > 1) expect(!loop.wide, "CUDA: an element-wise loop over ", loop.packets, " packets is too long; use a smaller batch");
+  if constexpr (R > 1)
+    expect(!loop.wide, "CUDA: an element-wise loop over ", loop.packets, " packets is too long; use a smaller batch");
 }
 
 template <class T, int N, std::size_t R, class Expression, class Target>
@@ -172,7 +173,8 @@ struct element_of_bound<bound::elements<E, Walk, R>> {
 template <class T, precision P, std::size_t R, class Expression, class Target>
 void evaluate(basic_cuda<P> const& device, std::array<std::size_t, R> const& extents, Expression const& expression,
               Target const& target) {
-  static_assert(sizeof(Expression) + sizeof(Target) <= 3584, "the expression has too many leaves for one kernel; evaluate parts of it first");
+  static_assert(sizeof(Expression) + sizeof(Target) <= 3584,
+                "the expression has too many leaves for one kernel; evaluate parts of it first");
   if (detail::is_empty(extents)) return;
   constexpr int n = detail::packet_size<T, typename detail::element_of_bound<Target>::type>;
   if (detail::may_split(extents, n) && detail::takes_packets<n>(expression) && detail::takes_packets<n>(target))
@@ -197,7 +199,8 @@ void evaluate_backward(basic_cuda<P> const& device, std::array<std::size_t, R> c
 
 /// out[row] = factor * sum of the expression along the last axis; the order of addition depends on the number of columns alone.
 template <class T, precision P, std::size_t R, class Expression>
-void row_sum(basic_cuda<P> const& device, std::array<std::size_t, R> const& extents, Expression const& expression, T factor, T* out) {
+void row_sum(basic_cuda<P> const& device, std::array<std::size_t, R> const& extents, Expression const& expression, T factor,
+             T* out) {
   std::array<std::size_t, R> padded = extents;
   std::size_t rows = 1;
   for (std::size_t i = 0; i + 1 < R; ++i) rows *= extents[i];

@@ -140,8 +140,8 @@ template <precision P, class T, class R>
   if (p.batch > 0x7FFFFFFFu) return false;
   blas_plan& plan = blas_plan_of<P>(queue, p);
   if (!plan.found) return false;
-  blas_check(cublasLtMatmul(queue.blas(), &plan.operation, &p.alpha, p.b, &plan.a, p.a, &plan.b, &p.beta, p.addend == nullptr ? p.c : p.addend,
-                            &plan.c, p.c, &plan.c,
+  R const* const addend = p.addend == nullptr ? p.c : p.addend;
+  blas_check(cublasLtMatmul(queue.blas(), &plan.operation, &p.alpha, p.b, &plan.a, p.a, &plan.b, &p.beta, addend, &plan.c, p.c, &plan.c,
                             &plan.algorithm, queue.blas_workspace(), cuda_queue::blas_workspace_bytes, device.stream()),
              "running a matrix product");
   return true;

@@ -34,7 +34,7 @@ __device__ DVLA_INLINE packet<A, N> with_bias(packet<A, N> const& sums, A const*
 
 }  // namespace detail
 
-/// c = sums + beta c, where members of a batch lie `batch_stride` apart. With beta 0, c is not read.
+/// c = sums + beta addend, where members of a batch lie `batch_stride` apart. A null addend is c itself; with beta 0 it is not read.
 template <class C>
 struct store_result {
   using A = arithmetic_t<C>;
@@ -42,16 +42,17 @@ struct store_result {
   std::size_t ld;
   A beta = 0;
   std::size_t m = 0, batch_stride = 0;  // m: rows of a member; 0: all rows are ld apart
+  C const* addend = nullptr;
 
   template <int N>
   [[nodiscard]] bool takes_packets() const {
-    return detail::rows_allow_packets<N>(c, ld) && allows_packets<N>(c + batch_stride);
+    return detail::rows_allow_packets<N>(c, ld) && allows_packets<N>(c + batch_stride, addend);
   }
   template <int N>
   __device__ void finish(std::size_t row, std::size_t column, packet<A, N> sums) const {
-    C* const at = c + (m == 0 ? row * ld : row / m * batch_stride + row % m * ld) + column;
-    if (beta != A(0)) sums = sums + packet<A, N>(beta) * load_packet<A, N>(at);
-    store_packet(at, sums);
+    std::size_t const at = (m == 0 ? row * ld : row / m * batch_stride + row % m * ld) + column;
+    if (beta != A(0)) sums = sums + packet<A, N>(beta) * load_packet<A, N>((addend == nullptr ? c : addend) + at);
+    store_packet(c + at, sums);
   }
 };
 

@@ -17,8 +17,9 @@ namespace gemm_cuda {
 template <class Bound, class T>
 inline constexpr bool is_sum = false;
 template <class T>
-inline constexpr bool is_sum<bound::operation<op::add, bound::elements<T, bound::inner::unit, 2>, bound::elements<T, bound::inner::unit, 2>>, T> =
-    true;
+inline constexpr bool
+    is_sum<bound::operation<op::add, bound::elements<T, bound::inner::unit, 2>, bound::elements<T, bound::inner::unit, 2>>, T> =
+        true;
 
 /// The product with x added; false if that cannot be done at once.
 template <precision P, class T, class Bound>
@@ -55,8 +56,9 @@ void gemm_evaluate(basic_cuda<P> const& device, gemm_problem<T> const& p, Bound 
 /// dz = product * gelu'(z), element by element: the gradient before a GELU from the product that gives the one after it. p.c is
 /// not used; z and dz have its shape, rows p.ldc apart. On tensor cores only: elsewhere cuBLASLt's product is far faster.
 template <precision P, class T>
-  requires(std::is_same_v<T, bfloat16> || (std::is_same_v<T, float> && P != precision::f32))
-void gemm_gelu_gradient(basic_cuda<P> const& device, gemm_problem<T> const& p, T const* z, T* dz) {
+requires(std::is_same_v<T, bfloat16> ||
+         (std::is_same_v<T, float> && P != precision::f32)) void gemm_gelu_gradient(basic_cuda<P> const& device,
+                                                                                    gemm_problem<T> const& p, T const* z, T* dz) {
   gemm_with(device, p, store_gelu_gradient<T>{dz, z, p.ldc});
 }
 

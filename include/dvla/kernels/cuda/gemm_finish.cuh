@@ -145,8 +145,9 @@ void finish_parts(basic_cuda<P> const& device, std::size_t batch, std::size_t m,
       epilogue.template takes_packets<lanes>(), alpha};
   unsigned const y = parts < 2 ? 1 : parts < 4 ? 2 : parts < 8 ? 4 : 8;
   dim3 const block(static_cast<unsigned>(threads) / y, y);
-  finish_parts_kernel<T, Epilogue><<<detail::blocks_of(batch * m * packets_a_row, block.x), block, threads * lanes * sizeof(arithmetic_t<T>),
-                                     device.stream()>>>(arguments, epilogue);
+  unsigned const blocks = detail::blocks_of(batch * m * packets_a_row, block.x);
+  constexpr std::size_t bytes = threads * lanes * sizeof(arithmetic_t<T>);
+  finish_parts_kernel<T, Epilogue><<<blocks, block, bytes, device.stream()>>>(arguments, epilogue);
   cuda_launched("adding up the parts of a matrix product");
 }
 

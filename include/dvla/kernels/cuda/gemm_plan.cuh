@@ -86,7 +86,8 @@ template <class T, class Problem, class... Tiles>
 /// Whether every row of an operand begins at a multiple of 16 bytes.
 template <class T>
 [[nodiscard]] bool has_whole_rows(T const* matrix, std::size_t ld, std::size_t batch, std::size_t batch_stride) {
-  return reinterpret_cast<std::uintptr_t>(matrix) % 16 == 0 && ld * sizeof(T) % 16 == 0 && (batch == 1 || batch_stride * sizeof(T) % 16 == 0);
+  bool const members = batch == 1 || batch_stride * sizeof(T) % 16 == 0;
+  return members && reinterpret_cast<std::uintptr_t>(matrix) % 16 == 0 && ld * sizeof(T) % 16 == 0;
 }
 
 /// A planned product as its kernel takes it.

@@ -95,8 +95,9 @@ __global__ void __launch_bounds__(plain_tile::threads)
         for (int j = 0; j < tile::thread_columns; ++j) shared[(y - first + i) * tile::right_pitch + x + j] = sums[i][j];
     }
     __syncthreads();
-    finish_rows<tile::columns, tile::right_pitch, tile::threads>(p, epilogue, shared, place.first_row + static_cast<std::size_t>(place.row + first),
-                                                                 place.column, ::min(tile::finished_rows, p.m - place.row - first));
+    std::size_t const first_row = place.first_row + static_cast<std::size_t>(place.row + first);
+    finish_rows<tile::columns, tile::right_pitch, tile::threads>(p, epilogue, shared, first_row, place.column,
+                                                                 ::min(tile::finished_rows, p.m - place.row - first));
     __syncthreads();
   }
 }

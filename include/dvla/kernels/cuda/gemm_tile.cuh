@@ -138,12 +138,11 @@ struct tensor_stages {
 template <class T, class Tile>
 struct warp_sums {
   static constexpr int row_blocks = Tile::warp_rows / 16, column_blocks = Tile::warp_columns / 16;
+  static constexpr int warps_a_row = Tile::columns / Tile::warp_columns;
   float at[row_blocks][2 * column_blocks][4] = {};
 
-  __device__ static int first_row() { return static_cast<int>(threadIdx.x / 32) / (Tile::columns / Tile::warp_columns) * Tile::warp_rows; }
-  __device__ static int first_column() {
-    return static_cast<int>(threadIdx.x / 32) % (Tile::columns / Tile::warp_columns) * Tile::warp_columns;
-  }
+  __device__ static int first_row() { return static_cast<int>(threadIdx.x / 32) / warps_a_row * Tile::warp_rows; }
+  __device__ static int first_column() { return static_cast<int>(threadIdx.x / 32) % warps_a_row * Tile::warp_columns; }
 
   /// Adds the products of one stage.
   template <class Stages>
@@ -152,7 +151,8 @@ struct warp_sums {
     for (int step = 0; step < 2; ++step) {
       std::uint32_t a[row_blocks][4], b[column_blocks][4];
 #pragma unroll
-      for (int j = 0; j < column_blocks; ++j) Stages::right::template load<false>(b[j], stage + Stages::left::bytes, first_column() + 16 * j, step);
+      for (int j = 0; j < column_blocks; ++j)
+        Stages::right::template load<false>(b[j], stage + Stages::left::bytes, first_column() + 16 * j, step);
 #pragma unroll
       for (int i = 0; i < row_blocks; ++i) Stages::left::template load<true>(a[i], stage, first_row() + 16 * i, step);
 #pragma unroll
@@ -173,7 +173,8 @@ struct warp_sums {
       for (int j = 0; j < 2 * column_blocks; ++j)
 #pragma unroll
         for (int half = 0; half < 2; ++half)
-          *reinterpret_cast<float2*>(own + (16 * i + 8 * half) * Tile::pitch + 8 * j) = make_float2(at[i][j][2 * half], at[i][j][2 * half + 1]);
+          *reinterpret_cast<float2*>(own + (16 * i + 8 * half) * Tile::pitch + 8 * j) =
+              make_float2(at[i][j][2 * half], at[i][j][2 * half + 1]);
   }
 };
 

@@ -90,7 +90,7 @@ void multiply(basic_cuda<P> const& device, gemm_problem<T, R> const& p, Epilogue
 template <class T, class R>
 [[nodiscard]] store_result<R> result_of(gemm_problem<T, R> const& p) {
   bool const dense = p.batch == 1 || p.batch_stride_c == p.m * p.ldc;
-  return {p.c, p.ldc, static_cast<arithmetic_t<R>>(p.beta), dense ? 0 : p.m, dense ? 0 : p.batch_stride_c};
+  return {p.c, p.ldc, static_cast<arithmetic_t<R>>(p.beta), dense ? 0 : p.m, dense ? 0 : p.batch_stride_c, p.addend};
 }
 
 }  // namespace gemm_cuda

@@ -40,8 +40,10 @@ class gradient_sums<Context, basic_cuda<P>, T, R, Leaves> {
 
   void finish() {
     for (std::size_t i = 0; i < opened_; ++i) {
-      if (collected_[i].narrow) add_up<bfloat16>(collected_[i]);
-      else add_up<T>(collected_[i]);
+      if (collected_[i].narrow)
+        add_up<bfloat16>(collected_[i]);
+      else
+        add_up<T>(collected_[i]);
       context_.memory().release(collected_[i].contributions, size() * sizeof(T));
     }
   }
