@@ -121,7 +121,7 @@ TEST_CASE("Images and weights that do not fit are named") {
 TEST_CASE("The GELU of a convolution is that of its result, with its gradients") {
   auto image = uniform_tensor<double>(shape<dyn, 5, 4, 4>(2), 1);
   auto weight = uniform_tensor<double>(shape<6, 3, 3, 2>{}, 2);
-  constexpr dvla::convolution_options grouped{.padding = 1, .groups = 2};
+  static constexpr dvla::convolution_options grouped{.padding = 1, .groups = 2};
   auto const fused = [](auto const& x, auto const& w) { return dvla::convolution_gelu<grouped>(x, w); };
   CHECK(dvla::gradient_check(fused, false, image, weight).error <= 1e-7);
   dvla::inference<> context;

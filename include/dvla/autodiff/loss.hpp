@@ -29,6 +29,7 @@ template <class Source, class T, class Kept>
     if constexpr (std::remove_reference_t<decltype(context)>::records)
       context.record(y.cell(), [&context, rows, classes, labels, targets, kept, smoothing, probabilities, losses,
                                 to = x.gradient_only()](T const* dy) {
+        static_cast<void>(kept);  // clang: a capture that only holds on to memory
         auto const dx = to.add_gradient();
         T* const scale = losses.data_pointer();  // no longer needed as losses
         axis_broadcast(context.device(), 1, rows, 1, dy, T(1) / static_cast<T>(rows), scale, false);

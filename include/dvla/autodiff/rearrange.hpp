@@ -110,6 +110,7 @@ template <class X, class Kept>
   if (recorded(context, x)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
       context.record(y.cell(), [&context, width, count, positions, kept, to = x.gradient_only()](T const* dy) {
+        static_cast<void>(kept);  // clang: a capture that only holds on to memory
         auto const dx = to.add_gradient();
         if (!dx.accumulate) fill(context.device(), to.size(), dx.data, T(0));
         scatter_add_rows(context.device(), count, width, positions, dy, dx.data);

@@ -67,10 +67,12 @@ struct convolution_mlp {
   nn::pointwise<hidden, Channels, T> conv3;
   static constexpr auto members =
       fields("conv1", &convolution_mlp::conv1, "conv2", &convolution_mlp::conv2, "conv3", &convolution_mlp::conv3);
+  auto operator()(auto const& x) const { return conv3(hidden_map(x)); }
   /// The last map is completed by an epilogue.
-  auto operator()(auto const& x, auto const& epilogue) const {
-    return conv3(conv2.activated(conv1(x, gelu(accumulator))), epilogue);
-  }
+  auto operator()(auto const& x, auto const& epilogue) const { return conv3(hidden_map(x), epilogue); }
+
+ private:
+  auto hidden_map(auto const& x) const { return conv2.activated(conv1(x, gelu(accumulator))); }
 };
 
 template <std::size_t Channels, std::size_t Groups, class T>
@@ -93,12 +95,17 @@ struct self_attention_layer {
   nn::pointwise<Channels, Channels, T> proj;
   static constexpr auto members = fields("qkv", &self_attention_layer::qkv, "proj", &self_attention_layer::proj);
 
+  auto operator()(auto const& x) const { return proj(attend(x)); }
   /// The output projection is completed by an epilogue.
-  auto operator()(auto const& x, auto const& epilogue) const {
+  auto operator()(auto const& x, auto const& epilogue) const { return proj(attend(x), epilogue); }
+
+ private:
+  /// What the heads give, side by side.
+  auto attend(auto const& x) const {
     using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
     auto const packed = reshape(qkv(x), shape<dyn, S::statics[1], 3, Heads, head_dim>(x.shape()[0], x.shape()[1], 3, Heads, head_dim));
     auto const attended = self_attention(packed, 1 / std::sqrt(static_cast<double>(head_dim)));
-    return proj(reshape(attended, shape<dyn, S::statics[1], Channels>(x.shape()[0], x.shape()[1], Channels)), epilogue);
+    return reshape(attended, shape<dyn, S::statics[1], Channels>(x.shape()[0], x.shape()[1], Channels));
   }
 };
 
@@ -107,6 +114,7 @@ struct token_mlp {
   nn::pointwise<Channels, Ratio * Channels, T> conv1;
   nn::pointwise<Ratio * Channels, Channels, T> conv3;
   static constexpr auto members = fields("conv1", &token_mlp::conv1, "conv3", &token_mlp::conv3);
+  auto operator()(auto const& x) const { return conv3(conv1(x, gelu(accumulator))); }
   /// The last map is completed by an epilogue.
   auto operator()(auto const& x, auto const& epilogue) const { return conv3(conv1(x, gelu(accumulator)), epilogue); }
 };
