@@ -9,6 +9,7 @@
 
 #include <dvla/autodiff/cell.hpp>
 #include <dvla/core/philox.hpp>
+#include <dvla/core/shape.hpp>
 #include <dvla/core/tensor.hpp>
 
 namespace dvla::inline DVLA_ABI {
