@@ -92,6 +92,21 @@ class parameter_reference {
   S extents_;
 };
 
+namespace detail {
+
+/// Replaces the elements of a parameter, and their rounded copy where there is one. Not a template over shapes: one function
+/// serves all parameters.
+template <class T>
+void write_value(cell<T>& c, std::span<T const> host) {
+  expect(host.size() == c.count, "a parameter of ", c.count, " elements was given ", host.size());
+  c.copy_bytes(c.value, host.data(), host.size_bytes());
+  if (c.rounded == nullptr) return;
+  std::vector<bfloat16> const rounded(host.begin(), host.end());
+  c.copy_bytes(c.rounded, rounded.data(), rounded.size() * sizeof(bfloat16));
+}
+
+}  // namespace detail
+
 /// A tensor of a model. Moving a model moves its parameters; their elements stay where they are.
 template <class S, class T = float, class Archive = archive_as_is, role Role = role::weight>
 class parameter {
@@ -126,11 +141,7 @@ class parameter {
   }
   /// Replaces the elements, and their rounded copy where there is one.
   void write(std::span<T const> host) {
-    expect(host.size() == size(), "a parameter of shape ", to_string(extents_), " was given ", host.size(), " elements");
-    cell_->copy_bytes(cell_->value, host.data(), size() * sizeof(T));
-    if (cell_->rounded == nullptr) return;
-    std::vector<bfloat16> const rounded(host.begin(), host.end());
-    cell_->copy_bytes(cell_->rounded, rounded.data(), size() * sizeof(bfloat16));
+    detail::write_value(*cell_, host);
   }
 
   /// Gives the parameter its place on a device; gradients are added up at `gradient` (null for a statistic). `rounded` is its
