@@ -11,7 +11,7 @@ install_missing "${build_packages[@]}"
 build=${BUILD_ROOT:-build}/demo
 options=(-DCMAKE_BUILD_TYPE=Release -DDVLA_BUILD_TESTS=OFF -DDVLA_INSTALL=OFF)
 if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-cmake -S . -B "$build" -G Ninja "${options[@]}" >/dev/null
+cmake -S . -B "$build" -G Ninja -DDVLA_CUDA=OFF "${options[@]}" >/dev/null
 cmake --build "$build" -j "$(count_jobs)" --target dvla attribute_world
 dvla=$build/examples/cli/dvla
 root=${DEMO_ROOT:-demo}
