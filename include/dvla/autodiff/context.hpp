@@ -162,7 +162,8 @@ class tape : public context<Device> {
     using callback = callback_node<T, F>;
     output->wants_gradient = true;
     void* const memory = this->bookkeeping().allocate(sizeof(callback));
-    nodes_.push_back({new (memory) callback(output, std::move(f)), sizeof(callback)});
+    auto* const node = new (memory) callback{detail::cell_reference<T, false>(output), std::move(f)};
+    nodes_.push_back({node, callback::run, callback::destroy, sizeof(callback)});
   }
 
   /// Gradients of the sum of a variable's elements, usually the loss alone, with respect to everything recorded.
@@ -177,8 +178,8 @@ class tape : public context<Device> {
   template <class T, class S>
   void backward(variable<T, S, tape> const& output, view<T const, S, contiguous, Device> gradient) {
     auto const seed = seed_of(output);
-    expect(gradient.extents == output.shape(), "backward: a gradient of shape ", to_string(gradient.extents), " for an output of shape ",
-           to_string(output.shape()));
+    expect(gradient.extents == output.shape(), "backward: a gradient of shape ", gradient.extents, " for an output of shape ",
+           output.shape());
     copy(this->device(), output.size(), gradient.data, seed.data);
     run();
   }
@@ -196,39 +197,39 @@ class tape : public context<Device> {
     return output.add_gradient();
   }
 
-  struct base_node {
-    virtual ~base_node() = default;
-    virtual void run() = 0;
-  };
-
+  /// What was recorded of an operation. Without virtual functions: a class each costs the compiler three more functions and a table.
   template <class T, class F>
-  struct callback_node final : base_node {
-    callback_node(detail::cell<T>* out, F callable) : output(out), f(std::move(callable)) {}
-    void run() override {
-      output->spent = true;
-      if (!output->has_gradient) return;
-      if constexpr (std::is_invocable_v<F&, detail::cell<T>&>) f(*output.get());
-      else f(static_cast<T const*>(output->gradient));
-    }
+  struct callback_node {
     detail::cell_reference<T, false> output;
     F f;
+
+    static void run(void* self) {
+      auto& node = *static_cast<callback_node*>(self);
+      node.output->spent = true;
+      if (!node.output->has_gradient) return;
+      if constexpr (std::is_invocable_v<F&, detail::cell<T>&>) node.f(*node.output.get());
+      else node.f(static_cast<T const*>(node.output->gradient));
+    }
+    static void destroy(void* self) { static_cast<callback_node*>(self)->~callback_node(); }
   };
 
   struct entry {
-    base_node* node;
+    void* node;
+    void (*run)(void*);
+    void (*destroy)(void*);
     std::size_t bytes;
   };
 
   void pop() {
     auto const last = nodes_.back();
     nodes_.pop_back();
-    last.node->~base_node();
+    last.destroy(last.node);
     this->bookkeeping().release(last.node, last.bytes);
   }
 
   void run() {
     while (!nodes_.empty()) {
-      nodes_.back().node->run();
+      nodes_.back().run(nodes_.back().node);
       pop();
     }
   }

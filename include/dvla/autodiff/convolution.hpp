@@ -74,10 +74,10 @@ template <convolution_options Options, bool Gelu = false, class X, class W, clas
   detail::require_fit<in == dyn || per_group == dyn || in == per_group * Options.groups, op::convolution, SX, SW>();
   auto const& s = x.shape();
   auto const& k = w.shape();
-  expect(s[3] == k[3] * Options.groups && k[0] % Options.groups == 0, "convolution: image ", to_string(s), ", weight ", to_string(k),
+  expect(s[3] == k[3] * Options.groups && k[0] % Options.groups == 0, "convolution: image ", s, ", weight ", k,
          " and ", Options.groups, " groups do not fit; the weight must be (O, kh, kw, C / groups) with O divisible by groups");
-  expect(s[1] + 2 * Options.padding >= k[1] && s[2] + 2 * Options.padding >= k[2], "convolution: the image ", to_string(s),
-         " is smaller than the kernel of weight ", to_string(k), "; use larger images or a smaller kernel");
+  expect(s[1] + 2 * Options.padding >= k[1] && s[2] + 2 * Options.padding >= k[2], "convolution: the image ", s,
+         " is smaller than the kernel of weight ", k, "; use larger images or a smaller kernel");
   using result = shape<SX::statics[0], detail::convolved(SX::statics[1], SW::statics[1], Options),
                        detail::convolved(SX::statics[2], SW::statics[2], Options), out>;
   kernels::conv_geometry const g{s[0], s[1], s[2], s[3], k[0], k[1], k[2], Options.stride, Options.padding, Options.groups};

@@ -17,7 +17,7 @@ template <class Source, class T, class Kept>
                                       Kept const& kept) {
   auto& context = x.context();
   std::size_t const rows = x.shape()[0], classes = x.shape()[1];
-  expect(rows > 0 && classes > 0, "cross_entropy: the logits ", to_string(x.shape()), " are empty");
+  expect(rows > 0 && classes > 0, "cross_entropy: the logits ", x.shape(), " are empty");
   auto const probabilities = make_variable<T>(context, x.shape());
   auto losses = make_variable<T>(context, shape<1, dyn>(rows));
   auto const smoothing = static_cast<T>(label_smoothing);
@@ -49,7 +49,7 @@ template <detail::differentiable X>
   auto const x = detail::input(logits);
   using T = typename std::remove_cvref_t<decltype(x)>::value_type;
   static_assert(std::remove_cvref_t<decltype(x)>::rank == 2, "cross_entropy: logits are (batch, classes)");
-  expect(labels.size() == x.shape()[0], "cross_entropy: ", labels.size(), " labels for logits ", to_string(x.shape()));
+  expect(labels.size() == x.shape()[0], "cross_entropy: ", labels.size(), " labels for logits ", x.shape());
   for (std::uint32_t const label : labels)
     expect(label < x.shape()[1], "cross_entropy: label ", label, " for ", x.shape()[1], " classes; labels count from 0");
   auto const copy = upload_copy(x.context(), labels);

@@ -146,10 +146,10 @@ struct product_plan {
     static_assert(SA::rank >= 2 && SB::rank >= 2, "matmul: both operands need at least two axes");
     constexpr bool shared = SB::rank == 2;
     static_assert(!(FA::flipped && shared && SA::rank > 2), "matmul: a transposed batch needs a batch on the right as well");
-    expect(a.columns() == b.rows(), "matmul: the inner extents of ", to_string(a.source.shape()), " and ", to_string(b.source.shape()),
+    expect(a.columns() == b.rows(), "matmul: the inner extents of ", a.source.shape(), " and ", b.source.shape(),
            " are ", a.columns(), " and ", b.rows(), "; they must be equal");
-    if constexpr (!shared) expect(a.batch() == b.batch(), "matmul: the leading extents of ", to_string(a.source.shape()), " and ",
-                                  to_string(b.source.shape()), " differ");
+    if constexpr (!shared) expect(a.batch() == b.batch(), "matmul: the leading extents of ", a.source.shape(), " and ",
+                                  b.source.shape(), " differ");
     // Rows of all batch members are one long matrix when b is shared.
     sizes = shared ? product_sizes{a.batch() * a.rows(), b.columns(), a.columns(), 1, true}
                    : product_sizes{a.rows(), b.columns(), a.columns(), a.batch(), false};

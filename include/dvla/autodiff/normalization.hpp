@@ -57,7 +57,7 @@ template <class X, class W, class B>
   std::size_t const channels = w.size(), rows = channels == 0 ? 0 : x.size() / channels;
   auto& context = x.context();
   bool const batch_statistics = context.training();
-  expect(!batch_statistics || rows > 1, "batch_norm: training needs more than one value a channel, but the input is ", to_string(x.shape()),
+  expect(!batch_statistics || rows > 1, "batch_norm: training needs more than one value a channel, but the input is ", x.shape(),
          "; use a larger batch or evaluation mode");
   auto y = make_variable<T>(context, x.shape());
   auto statistics = make_variable<A>(context, shape<2, dyn>(channels));  // mean, 1 / std

@@ -69,7 +69,7 @@ class parameter_reference {
   using layout_type = contiguous;
 
   parameter_reference(detail::cell<T>* c, S const& s) : cell_(c), extents_(s) {
-    expect(c->value != nullptr, "a parameter of shape ", to_string(s),
+    expect(c->value != nullptr, "a parameter of shape ", s,
            " has no memory yet; construct parameters(model) and keep it alive as long as the model is used");
   }
 
@@ -78,7 +78,7 @@ class parameter_reference {
   [[nodiscard]] T* data_pointer() const { return cell_->value; }
   /// The elements rounded to bfloat16, on a device that multiplies so.
   [[nodiscard]] bfloat16 const* rounded() const {
-    expect(cell_->rounded != nullptr, "a parameter of shape ", to_string(extents_), " meets bfloat16 activations but has no rounded copy; ",
+    expect(cell_->rounded != nullptr, "a parameter of shape ", extents_, " meets bfloat16 activations but has no rounded copy; ",
            "construct parameters(model, device) with the device that computes in bfloat16");
     return cell_->rounded;
   }

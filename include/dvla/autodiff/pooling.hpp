@@ -17,7 +17,7 @@ template <std::size_t Size, detail::differentiable X>
   static_assert(S::rank == 4, "max_pool2d: the image is (B, H, W, C)");
   constexpr auto pooled = [](std::size_t extent) { return extent == dyn ? dyn : extent / Size; };
   auto const& s = x.shape();
-  expect(s[1] >= Size && s[2] >= Size, "max_pool2d: the image ", to_string(s), " is smaller than a window of ", Size, "x", Size);
+  expect(s[1] >= Size && s[2] >= Size, "max_pool2d: the image ", s, " is smaller than a window of ", Size, "x", Size);
   kernels::pool_geometry const g{s[0], s[1], s[2], s[3], Size};
   auto& context = x.context();
   using result = shape<S::statics[0], pooled(S::statics[1]), pooled(S::statics[2]), S::statics[3]>;

@@ -41,7 +41,7 @@ template <std::size_t Axis, std::size_t Count = dyn, detail::differentiable X>
   static_assert(Axis < S::rank, "slice: the tensor has no such axis");
   auto const& s = x.shape();
   expect(begin <= s[Axis] && count <= s[Axis] - begin, "slice: elements ", begin, " to ", begin + count, " of axis ", Axis,
-         " were asked for, but the shape is ", to_string(s));
+         " were asked for, but the shape is ", s);
   auto extents = s.extents();
   extents[Axis] = count;
   auto const [outer, inner] = detail::around_axis(s, Axis);
@@ -125,7 +125,7 @@ template <class X, class Kept>
 template <detail::differentiable X>
 [[nodiscard]] auto gather(X const& input_x, std::span<std::uint32_t const> positions) {
   auto const x = detail::input(input_x);
-  for (auto const p : positions) expect(p < x.shape()[0], "gather: row ", p, " of a tensor of shape ", to_string(x.shape()));
+  for (auto const p : positions) expect(p < x.shape()[0], "gather: row ", p, " of a tensor of shape ", x.shape());
   auto const index = upload_copy(x.context(), positions);
   return detail::gather_at(x, index.data_pointer(), index.size(), index);
 }

@@ -105,7 +105,7 @@ template <detail::differentiable X>
   using T = typename decltype(source)::value_type;
   using S = typename decltype(source)::shape_type;
   detail::axis_sizes const sizes(source.shape(), S::rank - 1);
-  expect(sizes.count > 0, "max: the last axis of ", to_string(source.shape()), " has no elements");
+  expect(sizes.count > 0, "max: the last axis of ", source.shape(), " has no elements");
   auto extents = source.shape().extents();
   extents[S::rank - 1] = 1;
   auto& context = source.context();

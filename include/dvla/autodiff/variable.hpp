@@ -87,7 +87,7 @@ class variable {
 
   /// The gradient that backward() left; throws if none has arrived.
   [[nodiscard]] view<T const, S, contiguous, typename Context::device_type> gradient() const {
-    expect(cell_->has_gradient, "a variable of shape ", to_string(extents_), " has no gradient; call backward() on a loss that depends on it");
+    expect(cell_->has_gradient, "a variable of shape ", extents_, " has no gradient; call backward() on a loss that depends on it");
     return {cell_->gradient, extents_};
   }
 
@@ -145,7 +145,7 @@ template <class T, class S, class Context>
 /// The same elements and gradient in another shape. No copy.
 template <class S2, class T, class S, class C>
 [[nodiscard]] variable<T, S2, C> reshape(variable<T, S, C> const& x, S2 const& extents = {}) {
-  expect(extents.size() == x.size(), "reshape: ", to_string(x.shape()), " has ", x.size(), " elements, ", to_string(extents), " would have ",
+  expect(extents.size() == x.size(), "reshape: ", x.shape(), " has ", x.size(), " elements, ", extents, " would have ",
          extents.size());
   return {x.context(), x.cell(), extents};
 }

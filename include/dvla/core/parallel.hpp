@@ -38,19 +38,20 @@ class executor {
   [[nodiscard]] virtual std::size_t threads() const noexcept = 0;
 };
 
+/// Runs task(0) .. task(tasks - 1) on the executor, or one after another on this thread where it is null or would have one task.
+/// No template, and so one copy of a task's code, whoever runs it: a loop inlined here beside it would compile every body twice.
+inline void run_tasks(executor* pool, std::size_t tasks, task_ref task) {
+  if (pool != nullptr && tasks > 1) return pool->run(tasks, task);
+  for (std::size_t i = 0; i < tasks; ++i) task(i);
+}
+
 /// Calls body(begin, end) for consecutive chunks of `grain` indices that cover [0, count); a null executor is this thread.
 /// The chunks do not depend on the executor, so a body that is a function of its chunk gives the same bits on any machine.
 template <class Body>
 void parallel_for(executor* pool, std::size_t count, std::size_t grain, Body&& body) {
-  if (count == 0) return;
   grain = std::max<std::size_t>(grain, 1);
-  std::size_t const chunks = (count + grain - 1) / grain;
   auto const chunk = [&](std::size_t i) { body(i * grain, std::min(count, (i + 1) * grain)); };
-  if (pool == nullptr || chunks == 1) {
-    for (std::size_t i = 0; i < chunks; ++i) chunk(i);
-  } else {
-    pool->run(chunks, task_ref(chunk));
-  }
+  run_tasks(pool, (count + grain - 1) / grain, task_ref(chunk));
 }
 
 }  // namespace dvla::inline DVLA_ABI

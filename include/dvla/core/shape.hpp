@@ -147,7 +147,7 @@ struct fit<false, Operation, Left, Right> {
 /// Throws unless two run-time extents are equal.
 template <std::size_t... A, std::size_t... B>
 void expect_extent(char const* operation, shape<A...> const& left, std::size_t i, shape<B...> const& right, std::size_t j) {
-  expect(left[i] == right[j], operation, ": extent ", i, " of ", to_string(left), " and extent ", j, " of ", to_string(right),
+  expect(left[i] == right[j], operation, ": extent ", i, " of ", left, " and extent ", j, " of ", right,
          " must be equal; check the tensors that are passed");
 }
 

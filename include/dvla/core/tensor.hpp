@@ -69,7 +69,7 @@ class tensor {
   }
   /// Replaces the elements by those of host memory; their numbers must be equal.
   void write(std::span<T const> host) {
-    expect(host.size() == size(), "tensor: ", host.size(), " elements were given for a tensor of shape ", to_string(extents_));
+    expect(host.size() == size(), "tensor: ", host.size(), " elements were given for a tensor of shape ", extents_);
     Device::copy_bytes(data_, host.data(), size() * sizeof(T));
   }
 
@@ -104,7 +104,7 @@ class tensor {
   static T* allocate(S const& s) {
     std::size_t room = static_cast<std::size_t>(PTRDIFF_MAX) / sizeof(T);  // the product below cannot overflow it
     for (std::size_t i = 0; i < rank; ++i) {
-      expect(s[i] <= room, "tensor: ", to_string(s), " has more elements than memory has addresses; check the extents");
+      expect(s[i] <= room, "tensor: ", s, " has more elements than memory has addresses; check the extents");
       if (s[i] > 0) room /= s[i];
     }
     return static_cast<T*>(Device::allocate((s.size() > 0 ? s.size() : 1) * sizeof(T)));

@@ -106,7 +106,7 @@ template <std::size_t Axis, std::size_t Count = dyn, class T, class S, class L, 
 [[nodiscard]] auto slice(view<T, S, L, D> const& v, std::size_t begin, std::size_t count = Count) {
   static_assert(Axis < S::rank, "slice: the tensor has no such axis");
   expect(begin <= v.extents[Axis] && count <= v.extents[Axis] - begin, "slice: elements ", begin, " to ", begin + count, " of axis ",
-         Axis, " were asked for, but the shape is ", to_string(v.extents));
+         Axis, " were asked for, but the shape is ", v.extents);
   using result = replace_extent<S, Axis, Count>;
   auto extents = v.extents.extents();
   extents[Axis] = count;
@@ -147,7 +147,7 @@ template <class T, class S, class L, class D>
 /// The same elements in another shape. No copy; contiguous views only.
 template <class S2, class T, class S, class D>
 [[nodiscard]] view<T, S2, contiguous, D> reshape(view<T, S, contiguous, D> const& v, S2 const& extents = {}) {
-  expect(extents.size() == v.size(), "reshape: ", to_string(v.extents), " has ", v.size(), " elements, ", to_string(extents),
+  expect(extents.size() == v.size(), "reshape: ", v.extents, " has ", v.size(), " elements, ", extents,
          " would have ", extents.size());
   return {v.data, extents};
 }

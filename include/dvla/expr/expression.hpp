@@ -69,7 +69,7 @@ void merge_extents(S const& child, std::array<std::size_t, Rank>& extents) {
   for (std::size_t i = 0; i < S::rank; ++i) {
     if (S::statics[i] == 1) continue;
     auto& extent = extents[i + Rank - S::rank];
-    expect(extent == dyn || extent == child[i], "element-wise expression: a tensor of shape ", to_string(child), " meets an extent of ",
+    expect(extent == dyn || extent == child[i], "element-wise expression: a tensor of shape ", child, " meets an extent of ",
            extent, "; an extent broadcasts only where it is 1 in the type");
     extent = child[i];
   }

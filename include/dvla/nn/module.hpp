@@ -97,23 +97,10 @@ class parameters {
   /// Lays the model out and binds it; every element is zero.
   template <class Model>
   explicit parameters(Model& model, Device device = {}) : device_(device) {
-    std::size_t weights = 0, statistics = 0;
-    for_each_parameter(model, [&](std::string const& name, auto& p) {
-      auto& end = p.kind == role::weight ? weights : statistics;
-      entries_.push_back({name, p.published_layout(), p.kind, end, p.size()});
-      end += (p.size() + padding - 1) / padding * padding;
-    });
-    weights_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
-    gradients_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
-    statistics_ = tensor<T, shape<dyn>, Device>(shape<dyn>(statistics));
-    if constexpr (rounds) rounded_ = tensor<bfloat16, shape<dyn>, Device>(shape<dyn>(weights));
+    for_each_parameter(model, [&](std::string const& name, auto& p) { add(name, p.published_layout(), p.kind, p.size()); });
+    allocate();
     std::size_t i = 0;
-    for_each_parameter(model, [&](std::string const&, auto& p) {
-      auto const& e = entries_[i++];
-      if (e.kind == role::weight)
-        p.bind(device_, weights_.data() + e.offset, gradients_.data() + e.offset, rounds ? rounded_.data() + e.offset : nullptr);
-      else p.bind(device_, statistics_.data() + e.offset, nullptr);
-    });
+    for_each_parameter(model, [&](std::string const&, auto& p) { bind(entries_[i++], p); });
   }
 
   [[nodiscard]] std::vector<entry> const& entries() const { return entries_; }
@@ -157,6 +144,31 @@ class parameters {
   void zero_gradients() { fill(device_, gradients_.size(), gradients_.data(), T(0)); }
 
  private:
+  void add(std::string const& name, archive_layout layout, role kind, std::size_t count) {
+    std::size_t offset = 0;
+    for (auto const& e : entries_)
+      if (e.kind == kind) offset = padded_end(e);
+    entries_.push_back({name, layout, kind, offset, count});
+  }
+
+  void allocate() {
+    std::size_t weights = 0, statistics = 0;
+    for (auto const& e : entries_) (e.kind == role::weight ? weights : statistics) = padded_end(e);
+    weights_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
+    gradients_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
+    statistics_ = tensor<T, shape<dyn>, Device>(shape<dyn>(statistics));
+    if constexpr (rounds) rounded_ = tensor<bfloat16, shape<dyn>, Device>(shape<dyn>(weights));
+  }
+
+  template <class P>
+  void bind(entry const& e, P& p) {
+    if (e.kind == role::weight)
+      p.bind(device_, weights_.data() + e.offset, gradients_.data() + e.offset, rounds ? rounded_.data() + e.offset : nullptr);
+    else p.bind(device_, statistics_.data() + e.offset, nullptr);
+  }
+
+  [[nodiscard]] static std::size_t padded_end(entry const& e) { return e.offset + (e.count + padding - 1) / padding * padding; }
+
   [[nodiscard]] static std::vector<T> host_copy(T const* from, std::size_t count) {
     std::vector<T> host(count);
     Device::copy_bytes(host.data(), from, count * sizeof(T));
