@@ -14,6 +14,7 @@
 #include <dvla/kernels/cuda/cross_entropy.cuh>
 #include <dvla/kernels/cuda/device.cuh>
 #include <dvla/kernels/cuda/elementwise.cuh>
+#include <dvla/kernels/cuda/fold_norm.cuh>
 #include <dvla/kernels/cuda/gemm.cuh>
 #include <dvla/kernels/cuda/gemm_evaluate.cuh>
 #include <dvla/kernels/cuda/gradient_sums.cuh>

@@ -4,6 +4,7 @@
 #include <dvla/autodiff/attention.hpp>
 #include <dvla/autodiff/convolution.hpp>
 #include <dvla/autodiff/evaluate.hpp>
+#include <dvla/autodiff/folded_norm.hpp>
 #include <dvla/autodiff/loss.hpp>
 #include <dvla/autodiff/matmul.hpp>
 #include <dvla/autodiff/matmul_epilogue.hpp>

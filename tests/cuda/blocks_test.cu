@@ -67,6 +67,43 @@ void compare(S const& extents) {
       }
 }
 
+/// Norms that do something: scales, shifts and running statistics away from 1 and 0.
+template <class Block>
+void disturb_norms(Block& block) {
+  std::uint64_t stream = 20;
+  for_each_parameter(block, [&](std::string const& name, auto& p) {
+    using T = typename std::remove_reference_t<decltype(p)>::value_type;
+    if (name.find("bn.") == std::string::npos) return;
+    auto numbers = normal_numbers<T>(p.size(), ++stream, T(0.3), T(0.8));
+    if (name.ends_with("running_var"))
+      for (T& v : numbers) v = v * v + T(0.1);
+    p.write(numbers);
+  });
+}
+
+/// What a block gives for fixed weights and inputs without training, in a context of either kind.
+template <class Context, class Block, class T, class S>
+std::vector<double> infer(S const& extents) {
+  typename Context::device_type const device;
+  Block block;
+  parameters weights(block, device);
+  initialise(block, 3);
+  disturb_norms(block);
+  Context context(device);
+  auto const numbers = normal_numbers<T>(extents.size(), 11);
+  return doubles(convert<T>(block(as_activations(context(view<T const, S>(numbers.data(), extents))))).host());
+}
+
+/// Norms folded into maps, against norms and maps one after the other in double, as a tape computes them.
+template <class Block, class BlockInDouble, class S>
+void compare_inference(S const& extents) {
+  auto const exact = infer<tape<cuda>, BlockInDouble, double>(extents);
+  CHECK(difference(infer<inference<cuda>, BlockInDouble, double>(extents), exact) <= 1e-13);
+  CHECK(difference(infer<inference<cuda>, Block, float>(extents), exact) <= 1e-5);
+  CHECK(difference(infer<inference<basic_cuda<precision::tf32>>, Block, float>(extents), exact) <= 2e-3);
+  CHECK(difference(infer<inference<basic_cuda<precision::bf16>>, Block, float>(extents), exact) <= 2e-2);
+}
+
 }  // namespace
 
 TEST_CASE("A convolutional block in every precision") {
@@ -75,4 +112,9 @@ TEST_CASE("A convolutional block in every precision") {
 
 TEST_CASE("A transformer block in every precision") {
   compare<models::transformer_block<192, 3, 4, float>, models::transformer_block<192, 3, 4, double>>(shape<dyn, 49, 192>(5));
+}
+
+TEST_CASE("Blocks without training, their norms folded into the maps behind") {
+  compare_inference<models::convolution_block<96, 8, float>, models::convolution_block<96, 8, double>>(shape<dyn, 14, 14, 96>(5));
+  compare_inference<models::transformer_block<192, 3, 4, float>, models::transformer_block<192, 3, 4, double>>(shape<dyn, 49, 192>(5));
 }

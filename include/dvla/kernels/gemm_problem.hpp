@@ -35,6 +35,7 @@ struct gemm_problem {
   std::size_t batch = 1, batch_stride_a = 0, batch_stride_b = 0, batch_stride_c = 0;
   gemm_epilogue<T> epilogue{};
   Result const* addend = nullptr;  // what beta multiplies, laid out as C, on a device that reads it elsewhere; null: C itself
+  Result const* bias = nullptr;  // n numbers added to every row, on a device that adds them while it multiplies
 
   [[nodiscard]] T const* a_at(std::size_t row, std::size_t l) const { return trans_a ? a + l * lda + row : a + row * lda + l; }
   [[nodiscard]] T const* b_at(std::size_t l, std::size_t column) const {

@@ -47,6 +47,8 @@ struct wrapped_norm {
   nn::batch_norm<Channels, T> bn;
   static constexpr auto members = fields("bn", &wrapped_norm::bn);
   auto operator()(auto const& x) const { return bn(x); }
+  /// For the map behind it to apply.
+  auto before_map(auto const& x) const { return bn.before_map(x); }
 };
 
 /// Patches to tokens: a convolution whose stride is its kernel, BatchNorm, a learned position map (kept by the model).
@@ -56,6 +58,14 @@ struct patch_embedding {
   wrapped_norm<Out, T> norm;
   static constexpr auto members = fields("proj", &patch_embedding::proj, "norm", &patch_embedding::norm);
   auto operator()(auto const& x) const { return norm(proj(x)); }
+  /// As tokens (B, N, Out), with the map (N, Out) added.
+  template <class P>
+  auto operator()(auto const& x, P const& positions) const {
+    using S = typename P::shape_type;
+    auto const map = proj(x);
+    auto const tokens = reshape(map, shape<dyn, S::statics[0], S::statics[1]>(map.shape()[0]));
+    return norm.bn.followed_by([&](auto const& y) { return y + positions; }, tokens);
+  }
 };
 
 /// The convolutional block of stage 1: x + drop_path(conv3(gelu(conv2(gelu(conv1(norm(x))))))) over maps (B, H, W, C).
@@ -82,7 +92,7 @@ struct convolution_block {
   static constexpr auto members = fields("norm2", &convolution_block::norm2, "mlp", &convolution_block::mlp);
   double drop_path = 0;
   auto operator()(auto const& x) const {
-    return nn::residual(x, drop_path, [&](auto const& epilogue) { return mlp(norm2(x), epilogue); });
+    return nn::residual(x, drop_path, [&](auto const& epilogue) { return mlp(norm2.before_map(x), epilogue); });
   }
 };
 
@@ -130,8 +140,8 @@ struct transformer_block {
                                          &transformer_block::norm2, "mlp", &transformer_block::mlp);
   double drop_path = 0;
   auto operator()(auto const& x) const {
-    auto const attended = nn::residual(x, drop_path, [&](auto const& epilogue) { return attn(norm1(x), epilogue); });
-    return nn::residual(attended, drop_path, [&](auto const& epilogue) { return mlp(norm2(attended), epilogue); });
+    auto const attended = nn::residual(x, drop_path, [&](auto const& epilogue) { return attn(norm1.before_map(x), epilogue); });
+    return nn::residual(attended, drop_path, [&](auto const& epilogue) { return mlp(norm2.before_map(attended), epilogue); });
   }
 };
 
@@ -141,7 +151,7 @@ struct visformer_stem {
   nn::conv2d<3, Out, Kernel, convolution_options{.stride = Stride, .padding = Kernel / 2}, T> convolution;
   wrapped_norm<Out, T> norm;
   static constexpr auto members = fields("0", &visformer_stem::convolution, "1", &visformer_stem::norm);
-  auto operator()(auto const& x) const { return evaluate(relu(norm(convolution(x)))); }
+  auto operator()(auto const& x) const { return norm.bn.followed_by([](auto const& y) { return relu(y); }, convolution(x)); }
 };
 
 }  // namespace models
@@ -199,17 +209,16 @@ struct visformer {
 
   /// Images (B, S, S, 3) to the tokens that leave stage 1, (B, N1, C1).
   auto first_stage(auto const& images) const {
-    auto const map = patch_embed1(stem(as_activations(images)));
-    auto x = add_positions(map, pos_embed1);
-    auto as_map = reshape(x, map.shape());
-    for (auto const& block : stage1) as_map = block(as_map);
-    return reshape(as_map, x.shape());
+    auto const x = patch_embed1(stem(as_activations(images)), pos_embed1);
+    auto map = as_map<0>(x);
+    for (auto const& block : stage1) map = block(map);
+    return reshape(map, x.shape());
   }
 
   /// Tokens of stage 1 to those that enter stage 2, (B, N2, C2).
-  auto embed2(auto const& x) const { return add_positions(patch_embed2(as_map<0>(x)), pos_embed2); }
+  auto embed2(auto const& x) const { return patch_embed2(as_map<0>(x), pos_embed2); }
   /// Tokens of stage 2 to those that enter stage 3, (B, N3, C3).
-  auto embed3(auto const& x) const { return add_positions(patch_embed3(as_map<1>(x)), pos_embed3); }
+  auto embed3(auto const& x) const { return patch_embed3(as_map<1>(x), pos_embed3); }
   /// Tokens that leave stage 3 to the feature (B, C3): BatchNorm, mean over the tokens.
   auto pool(auto const& x) const { return mean<1>(norm(x)); }
 
@@ -230,12 +239,6 @@ struct visformer {
   auto as_map(X const& x) const {
     constexpr std::size_t side = Config.side(Stage);
     return reshape(x, shape<dyn, side, side, Config.channels(Stage)>(x.shape()[0]));
-  }
-
-  template <class X, class P>
-  auto add_positions(X const& map, P const& positions) const {
-    using S = typename P::shape_type;
-    return evaluate(reshape(map, shape<dyn, S::statics[0], S::statics[1]>(map.shape()[0])) + positions);
   }
 };
 

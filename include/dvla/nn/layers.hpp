@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <dvla/autodiff/convolution.hpp>
+#include <dvla/autodiff/folded_norm.hpp>
 #include <dvla/autodiff/matmul_epilogue.hpp>
 #include <dvla/autodiff/normalization.hpp>
 #include <dvla/expr/functions.hpp>
@@ -49,6 +50,28 @@ struct projection {
   auto operator()(auto const& x) const { return linear_map(x, weight); }
 };
 
+/// A BatchNorm of x that has not been applied yet: a map that follows takes it in. It lives as long as the layer and x do.
+template <class X, class Norm>
+struct normalised {
+  using shape_type = typename X::shape_type;
+  X const& x;
+  Norm const& norm;
+
+  [[nodiscard]] shape_type const& shape() const { return x.shape(); }
+
+  /// epilogue(weight (Out, In) times the normalised x).
+  template <class W, class E>
+  [[nodiscard]] auto mapped(W const& weight, E const& epilogue) const {
+    using Context = std::remove_reference_t<decltype(x.context())>;
+    if constexpr (folds_norms<Context>) {
+      if (!x.context().training())
+        return folded_map(x, weight, norm.weight, norm.bias, norm.statistics(), Norm::eps, epilogue);
+    }
+    if constexpr (std::is_same_v<E, accumulator_leaf>) return linear_map(norm(x), weight);
+    else return matmul(norm(x), transpose(weight), epilogue);
+  }
+};
+
 /// A 1x1 convolution without bias: a linear map of every token. Kaiming normal, fan-out, gain sqrt 2.
 template <std::size_t In, std::size_t Out, class T = float>
 struct pointwise {
@@ -59,6 +82,15 @@ struct pointwise {
   auto operator()(auto const& x) const { return linear_map(x, weight); }
   /// An expression on the map, such as gelu(accumulator), completed while it is computed.
   auto operator()(auto const& x, auto const& epilogue) const { return matmul(x, transpose(weight), epilogue); }
+  /// The map of a normalisation that is still to be applied.
+  template <class X, class Norm>
+  auto operator()(normalised<X, Norm> const& x) const {
+    return x.mapped(weight, accumulator);
+  }
+  template <class X, class Norm>
+  auto operator()(normalised<X, Norm> const& x, auto const& epilogue) const {
+    return x.mapped(weight, epilogue);
+  }
 };
 
 /// A convolution of images (B, H, W, In) without bias. Kaiming normal, fan-out, gain sqrt 2.
@@ -104,8 +136,17 @@ struct batch_norm {
     init.constant(running_var, 1);
   }
   auto operator()(auto const& x) const {
-    return dvla::batch_norm(x, weight, bias, running_statistics<T>{running_mean.data(), running_var.data(), momentum}, eps);
+    return dvla::batch_norm(x, weight, bias, statistics(), eps);
   }
+  /// The normalisation of x for a pointwise map to apply, which may do so by its weights.
+  template <class X>
+  auto before_map(X const& x) const {
+    return normalised<X, batch_norm>{x, *this};
+  }
+  /// f(y) of the normalised y, f being element-wise: one pass where nothing is recorded.
+  auto followed_by(auto const& f, auto const& x) const { return dvla::batch_norm_followed_by(f, x, weight, bias, statistics(), eps); }
+
+  [[nodiscard]] running_statistics<T> statistics() const { return {running_mean.data(), running_var.data(), momentum}; }
 };
 
 /// LayerNorm over the last axis.

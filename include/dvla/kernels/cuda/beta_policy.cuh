@@ -7,6 +7,7 @@
 
 #include <dvla/kernels/beta_policy_values.hpp>
 #include <dvla/kernels/cuda/flat_walk.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/rl/beta.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -43,6 +44,7 @@ struct values_body {
 template <class T>
 __global__ void sample_kernel(std::size_t count, T kappa, T const* p, random_stream const from,
                               unsigned long long const* steps_later, T* action) {
+  detail::await_predecessors();
   random_stream random = from.later(*steps_later);
   constexpr double largest = std::numeric_limits<double>::max();
   for (std::size_t i = 0; i < count; ++i) {
@@ -75,8 +77,8 @@ void beta_sample(basic_cuda<P> const& device, std::size_t count, std::type_ident
                  T* action) {
   beta_policies::check_concentration(static_cast<double>(kappa));
   if (count == 0) return;
-  beta_policies::sample_kernel<<<1, 1, 0, device.stream()>>>(count, kappa, p, random, device.queue->steps_later(), action);
-  cuda_launched("drawing from a Beta policy");
+  detail::start(*device.queue, "drawing from a Beta policy", beta_policies::sample_kernel<T>, 1, 1, 0, count, kappa, p, random,
+                device.queue->steps_later(), action);
 }
 
 }  // namespace kernels

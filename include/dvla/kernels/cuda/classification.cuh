@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -26,6 +27,7 @@ __device__ inline double block_total(double own) {
 template <class T>
 __global__ void share_correct_kernel(std::size_t rows, std::size_t classes, T const* logits, std::uint32_t const* labels,
                                      T* share) {
+  await_predecessors();
   double correct = 0;
   for (std::size_t r = threadIdx.x; r < rows; r += figure_threads) {
     std::size_t best = 0;
@@ -39,6 +41,7 @@ __global__ void share_correct_kernel(std::size_t rows, std::size_t classes, T co
 
 template <class T>
 __global__ void mean_at_label_kernel(std::size_t rows, std::size_t classes, T const* x, std::uint32_t const* labels, T* mean) {
+  await_predecessors();
   double own = 0;
   for (std::size_t r = threadIdx.x; r < rows; r += figure_threads) own += static_cast<double>(x[r * classes + labels[r]]);
   double const total = block_total(own);
@@ -51,16 +54,16 @@ __global__ void mean_at_label_kernel(std::size_t rows, std::size_t classes, T co
 template <precision P, class T>
 void share_correct(basic_cuda<P> const& device, std::size_t rows, std::size_t classes, T const* logits, std::uint32_t const* labels,
                    T* share) {
-  detail::share_correct_kernel<<<1, detail::figure_threads, 0, device.stream()>>>(rows, classes, logits, labels, share);
-  cuda_launched("counting correct rows");
+  detail::start(*device.queue, "counting correct rows", detail::share_correct_kernel<T>, 1, detail::figure_threads, 0, rows, classes,
+                logits, labels, share);
 }
 
 /// The mean over rows of the element at the row's label.
 template <precision P, class T>
 void mean_at_label(basic_cuda<P> const& device, std::size_t rows, std::size_t classes, T const* x, std::uint32_t const* labels,
                    T* mean) {
-  detail::mean_at_label_kernel<<<1, detail::figure_threads, 0, device.stream()>>>(rows, classes, x, labels, mean);
-  cuda_launched("averaging the elements at labels");
+  detail::start(*device.queue, "averaging the elements at labels", detail::mean_at_label_kernel<T>, 1, detail::figure_threads, 0, rows,
+                classes, x, labels, mean);
 }
 
 }  // namespace kernels

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <dvla/kernels/cuda/column_walk.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -94,6 +95,7 @@ __device__ void hand_over(layout const& l, place const& at, double const (&total
 template <int N, class Terms, class Parts, class Finish>
 __global__ void __launch_bounds__(block_threads)
     sum_kernel(layout const l, Terms const terms, Parts const parts, Finish const finish) {
+  detail::await_predecessors();
   using number = typename Terms::number;
   constexpr int K = Parts::values;
   place const at(l);
@@ -116,6 +118,7 @@ __global__ void __launch_bounds__(block_threads)
 /// finish(matrix, column, values) with the parts of every column joined: four columns a block, 64 threads each.
 template <class Parts, class Finish>
 __global__ void __launch_bounds__(block_threads) finish_kernel(std::size_t outer, Parts const parts, Finish const finish) {
+  detail::await_predecessors();
   constexpr int K = Parts::values;
   __shared__ double of_warp[block_threads / 32][K][4];
   unsigned const warp = threadIdx.x / 32, beside = threadIdx.x % 4;
@@ -153,8 +156,8 @@ template <class Parts>
 template <precision P, class Parts, class Finish>
 void launch_finish(basic_cuda<P> const& device, layout const& l, Parts const& parts, Finish const& finish, char const* doing) {
   if (l.parts == 1) return;
-  finish_kernel<<<detail::blocks_of(l.outer * parts.columns, 4), block_threads, 0, device.stream()>>>(l.outer, parts, finish);
-  cuda_launched(doing);
+  detail::start(*device.queue, doing, finish_kernel<Parts, Finish>, detail::blocks_of(l.outer * parts.columns, 4), block_threads, 0,
+                l.outer, parts, finish);
 }
 
 template <int N, precision P, class Terms, class Finish>
@@ -164,8 +167,8 @@ void launch(basic_cuda<P> const& device, std::size_t outer, std::size_t rows, st
   layout const l = column_walks::for_sums(*device.queue, outer, rows, columns / N);
   detail::device_scratch<double> const memory(device, part_numbers<parts_type>(l, columns));
   parts_type const parts{memory.data(), columns, l.parts};
-  sum_kernel<N><<<detail::blocks_of(l.blocks(), 1), block_threads, 0, device.stream()>>>(l, terms, parts, finish);
-  cuda_launched(doing);
+  detail::start(*device.queue, doing, sum_kernel<N, Terms, parts_type, Finish>, detail::blocks_of(l.blocks(), 1), block_threads, 0, l,
+                terms, parts, finish);
   launch_finish(device, l, parts, finish, doing);
 }
 

@@ -7,6 +7,7 @@
 
 #include <dvla/kernels/cuda/access.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -88,6 +89,7 @@ struct place {
 /// before store(row, loaded) is, so that many accesses are under way and results may replace operands.
 template <int N, class Body>
 __global__ void __launch_bounds__(block_threads) walk_kernel(layout const l, Body const body) {
+  detail::await_predecessors();
   place const at(l);
   if (!at.active) return;
   auto const columns = body.template columns<N>(at.matrix, at.packet * N);
@@ -100,8 +102,7 @@ template <int N, precision P, class Body>
 void launch(basic_cuda<P> const& device, std::size_t outer, std::size_t rows, std::size_t packets, Body const& body,
             char const* doing) {
   layout const l = for_elements(*device.queue, outer, rows, packets);
-  walk_kernel<N><<<detail::blocks_of(l.blocks(), 1), block_threads, 0, device.stream()>>>(l, body);
-  cuda_launched(doing);
+  detail::start(*device.queue, doing, walk_kernel<N, Body>, detail::blocks_of(l.blocks(), 1), block_threads, 0, l, body);
 }
 
 /// Runs a body over all elements of `outer` matrices of rows x columns, in packets of N if rows are whole packets and all the

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <unordered_map>
 
 #include <dvla/core/arena.hpp>
 #include <dvla/kernels/cuda/check.cuh>
@@ -49,6 +50,7 @@ class cuda_queue {
     cuda_check(cudaSetDevice(card), "choosing the card");
     cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     cuda_check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, card), "asking for the multiprocessors");
+    cuda_check(cudaDeviceGetAttribute(&generation_, cudaDevAttrComputeCapabilityMajor, card), "asking for the compute capability");
     if (cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS)
       fail("cuBLASLt could not be started; check that its library fits the driver");
     blas_workspace_ = cuda_memory::allocate(blas_workspace_bytes);
@@ -81,6 +83,18 @@ class cuda_queue {
   [[nodiscard]] unsigned long long* steps_later() const { return steps_later_; }
   /// Memory that kernels use and give back before they return; the next kernel may get the same.
   [[nodiscard]] arena<cuda_memory>& scratch() { return scratch_; }
+  /// Whether a kernel that waits for its predecessors itself may be set up while they run: the card and the kernel's code, which
+  /// may have been compiled for older cards, must know how.
+  [[nodiscard]] bool can_overlap(void const* kernel) {
+    if (generation_ < 9) return false;
+    auto const [known, fresh] = overlaps_.try_emplace(kernel, false);
+    if (fresh) {
+      cudaFuncAttributes attributes{};
+      cuda_check(cudaFuncGetAttributes(&attributes, kernel), "asking for a kernel's properties");
+      known->second = attributes.ptxVersion >= 90;
+    }
+    return known->second;
+  }
   /// What matrix products have planned so far: theirs to make and to read.
   [[nodiscard]] std::shared_ptr<void>& product_plans() { return product_plans_; }
 
@@ -88,12 +102,13 @@ class cuda_queue {
   void wait() const { cuda_check(cudaStreamSynchronize(stream_), "waiting for the device"); }
 
  private:
-  int card_, multiprocessors_ = 0;
+  int card_, multiprocessors_ = 0, generation_ = 0;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
   void* blas_workspace_ = nullptr;
   unsigned long long* steps_later_ = nullptr;
   arena<cuda_memory> scratch_{std::size_t{16} << 20};
+  std::unordered_map<void const*, bool> overlaps_;
   std::shared_ptr<void> product_plans_;
 };
 

@@ -7,6 +7,7 @@
 #include <dvla/kernels/cuda/device.cuh>
 #include <dvla/kernels/cuda/divisor.cuh>
 #include <dvla/kernels/cuda/lanes.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -72,6 +73,7 @@ template <class T, int N, std::size_t R, class Expression, class Target>
 __global__ void __launch_bounds__(256)
     evaluate_kernel(__grid_constant__ loop_positions<R> const loop, __grid_constant__ Expression const expression,
                     __grid_constant__ Target const target) {
+  await_predecessors();
   auto e = expression;
   auto out = target;
   for_packets<T, N>(
@@ -83,6 +85,7 @@ template <class T, int N, std::size_t R, class Expression, class Adjoint>
 __global__ void __launch_bounds__(256)
     evaluate_backward_kernel(__grid_constant__ loop_positions<R> const loop, __grid_constant__ Expression const expression,
                              __grid_constant__ Adjoint const adjoint) {
+  await_predecessors();
   auto e = expression;
   auto dy = adjoint;
   for_packets<T, N>(
@@ -94,6 +97,7 @@ __global__ void __launch_bounds__(256)
 template <class T, std::size_t R, class Expression>
 __global__ void row_sum_kernel(__grid_constant__ loop_positions<R> const loop, __grid_constant__ Expression const expression,
                                T factor, T* out) {
+  await_predecessors();
   __shared__ T sums[256];
   auto e = expression;
   std::array<std::size_t, R> at;
@@ -132,21 +136,21 @@ void check_width(loop_positions<R> const& loop) {
 }
 
 template <class T, int N, std::size_t R, class Expression, class Target>
-void launch_evaluate(cuda_queue const& queue, std::array<std::size_t, R> const& extents, Expression const& expression,
+void launch_evaluate(cuda_queue& queue, std::array<std::size_t, R> const& extents, Expression const& expression,
                      Target const& target) {
   loop_positions<R> const loop(extents, N);
   check_width(loop);
-  evaluate_kernel<T, N><<<loop_blocks(queue, loop.packets), 256, 0, queue.stream()>>>(loop, expression, target);
-  cuda_launched("evaluating an expression");
+  start(queue, "evaluating an expression", evaluate_kernel<T, N, R, Expression, Target>, loop_blocks(queue, loop.packets), 256, 0, loop,
+        expression, target);
 }
 
 template <class T, int N, std::size_t R, class Expression, class Adjoint>
-void launch_backward(cuda_queue const& queue, std::array<std::size_t, R> const& extents, Expression const& expression,
+void launch_backward(cuda_queue& queue, std::array<std::size_t, R> const& extents, Expression const& expression,
                      Adjoint const& adjoint) {
   loop_positions<R> const loop(extents, N);
   check_width(loop);
-  evaluate_backward_kernel<T, N><<<loop_blocks(queue, loop.packets), 256, 0, queue.stream()>>>(loop, expression, adjoint);
-  cuda_launched("an expression's backward pass");
+  start(queue, "an expression's backward pass", evaluate_backward_kernel<T, N, R, Expression, Adjoint>, loop_blocks(queue, loop.packets),
+        256, 0, loop, expression, adjoint);
 }
 
 template <std::size_t R>
@@ -210,8 +214,8 @@ void row_sum(basic_cuda<P> const& device, std::array<std::size_t, R> const& exte
   detail::check_width(loop);
   loop.columns = extents[R - 1];
   unsigned const threads = loop.columns > 128 ? 256 : loop.columns > 32 ? 64 : 32;
-  detail::row_sum_kernel<T><<<detail::blocks_of(rows, 1), threads, 0, device.stream()>>>(loop, expression, factor, out);
-  cuda_launched("summing rows of an expression");
+  detail::start(*device.queue, "summing rows of an expression", detail::row_sum_kernel<T, R, Expression>, detail::blocks_of(rows, 1),
+                threads, 0, loop, expression, factor, out);
 }
 
 }  // namespace kernels

@@ -6,6 +6,7 @@
 
 #include <dvla/kernels/cuda/access.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -28,6 +29,7 @@ struct range {
 /// with prepare() has it called by all threads of every block before.
 template <int N, class Body>
 __global__ void __launch_bounds__(block_threads) walk_kernel(range const r, Body const given) {
+  detail::await_predecessors();
   Body body = given;
   if constexpr (requires { body.prepare(); }) body.prepare();
   std::size_t const thread = blockIdx.x * std::size_t{block_threads} + threadIdx.x, step = gridDim.x * std::size_t{block_threads};
@@ -49,8 +51,7 @@ void launch(basic_cuda<P> const& device, range const& r, Body const& body, char 
   constexpr std::size_t most = requires(Body b) { b.prepare(); }
   ? 8 : 32;  // blocks that prepare themselves are to be few
   if (r.count == 0) return;
-  walk_kernel<N><<<blocks_for(*device.queue, r.packets, most), block_threads, 0, device.stream()>>>(r, body);
-  cuda_launched(doing);
+  detail::start(*device.queue, doing, walk_kernel<N, Body>, blocks_for(*device.queue, r.packets, most), block_threads, 0, r, body);
 }
 
 /// The first element from which on all arrays allow packets of N; N if there is none.

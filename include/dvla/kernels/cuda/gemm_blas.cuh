@@ -112,6 +112,9 @@ template <precision P, class T, class R, class Alignments>
   };
   transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.trans_b);
   transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.trans_a);
+  cublasLtEpilogue_t const epilogue = p.bias == nullptr ? CUBLASLT_EPILOGUE_DEFAULT : CUBLASLT_EPILOGUE_BIAS;
+  blas_check(cublasLtMatmulDescSetAttribute(&plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
+             "describing a product");
   describe(plan.a, blas_type<T>, p.trans_b ? p.n : p.k, p.trans_b ? p.k : p.n, p.ldb, p.batch, p.batch_stride_b);
   describe(plan.b, blas_type<T>, p.trans_a ? p.k : p.m, p.trans_a ? p.m : p.k, p.lda, p.batch, p.batch_stride_a);
   describe(plan.c, blas_type<R>, p.m, p.n, p.ldc, p.batch, p.batch_stride_c);
@@ -125,7 +128,8 @@ template <precision P, class T, class R>
   if (queue.product_plans() == nullptr) queue.product_plans() = std::make_shared<blas_plans>();
   auto& plans = *static_cast<blas_plans*>(queue.product_plans().get());
   std::array const alignments{alignment_of(p.b), alignment_of(p.a), std::min(alignment_of(p.c), alignment_of(p.addend))};
-  std::size_t const kind = (std::size_t{blas_compute<P, T>} * 64 + std::size_t{blas_type<T>}) * 64 + std::size_t{blas_type<R>};
+  std::size_t const kind =
+      ((std::size_t{blas_compute<P, T>} * 64 + std::size_t{blas_type<T>}) * 64 + std::size_t{blas_type<R>}) * 2 + (p.bias != nullptr);
   blas_key const key{{kind, p.m, p.n, p.k, p.lda, p.ldb, p.ldc, std::size_t{p.trans_a}, std::size_t{p.trans_b}, p.batch, p.batch_stride_a,
                       p.batch_stride_b, p.batch_stride_c, alignments[0], alignments[1], alignments[2]}};
   auto found = plans.find(key);
@@ -141,6 +145,9 @@ template <precision P, class T, class R>
   blas_plan& plan = blas_plan_of<P>(queue, p);
   if (!plan.found) return false;
   R const* const addend = p.addend == nullptr ? p.c : p.addend;
+  if (p.bias != nullptr)
+    blas_check(cublasLtMatmulDescSetAttribute(&plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias),
+               "describing a product");
   blas_check(cublasLtMatmul(queue.blas(), &plan.operation, &p.alpha, p.b, &plan.a, p.a, &plan.b, &p.beta, addend, &plan.c, p.c, &plan.c,
                             &plan.algorithm, queue.blas_workspace(), cuda_queue::blas_workspace_bytes, device.stream()),
              "running a matrix product");

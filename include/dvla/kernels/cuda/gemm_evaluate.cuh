@@ -1,7 +1,7 @@
 // A product completed by an expression on its elements, and the product that ends before a GELU.
 //
 // On an H100 cuBLASLt's product followed by a pass over memory is faster than the library's own kernel with the expression in it,
-// but for two cases: a sum, which cuBLASLt adds by itself, and the derivative of a GELU, which saves a pass of three tensors
+// but for two cases: a sum with a tensor or a row vector, which cuBLASLt adds by itself, and the derivative of a GELU, which saves a pass of three tensors
 // (bench/results/cuda_kernels.md).
 #pragma once
 
@@ -13,7 +13,7 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace gemm_cuda {
 
-/// The expression x + product, both laid out alike: what a product with beta 1 gives.
+/// The sum of a product and something in rows of their own or in one for all: what cuBLASLt can add itself.
 template <class Bound, class T>
 inline constexpr bool is_sum = false;
 template <class T>
@@ -21,16 +21,21 @@ inline constexpr bool
     is_sum<bound::operation<op::add, bound::elements<T, bound::inner::unit, 2>, bound::elements<T, bound::inner::unit, 2>>, T> =
         true;
 
-/// The product with x added; false if that cannot be done at once.
+/// x + product or product + row vector at once; false if that cannot be done.
 template <precision P, class T, class Bound>
 [[nodiscard]] bool add_by_blas(basic_cuda<P> const& device, gemm_problem<T> p, Bound const& expression, T* out) {
   if constexpr (is_sum<Bound, T>) {
-    auto const& x = dvla::detail::get<0>(expression.children);
-    auto const& product = dvla::detail::get<1>(expression.children);
-    bool const apart = x.data != p.c && product.data == p.c && p.c == out && x.strides[0] == static_cast<std::ptrdiff_t>(p.ldc);
-    if (!apart || p.m == 0 || p.n == 0 || p.k == 0 || p.batch == 0) return false;
-    p.addend = x.data;
-    p.beta = 1;
+    auto const& left = dvla::detail::get<0>(expression.children);
+    auto const& right = dvla::detail::get<1>(expression.children);
+    if (p.c != out || p.m == 0 || p.n == 0 || p.k == 0 || p.batch == 0) return false;
+    if (left.data != p.c && right.data == p.c && left.strides[0] == static_cast<std::ptrdiff_t>(p.ldc)) {
+      p.addend = left.data;
+      p.beta = 1;
+    } else if (left.data == p.c && right.data != p.c && right.strides[0] == 0) {
+      p.bias = right.data;
+    } else {
+      return false;
+    }
     return multiply_by_blas(device, p);
   }
   return false;

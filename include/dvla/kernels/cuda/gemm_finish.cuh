@@ -6,6 +6,7 @@
 
 #include <dvla/kernels/cuda/access.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/kernels/cuda/tensor_core.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -113,6 +114,7 @@ struct parts_arguments {
 template <class T, class Epilogue>
 __global__ void __launch_bounds__(256) finish_parts_kernel(__grid_constant__ parts_arguments<arithmetic_t<T>> const p,
                                                            __grid_constant__ Epilogue const epilogue) {
+  detail::await_predecessors();
   using A = arithmetic_t<T>;
   constexpr int lanes = packet_of<T>;
   extern __shared__ uint4 gemm_memory[];
@@ -147,8 +149,8 @@ void finish_parts(basic_cuda<P> const& device, std::size_t batch, std::size_t m,
   dim3 const block(static_cast<unsigned>(threads) / y, y);
   unsigned const blocks = detail::blocks_of(batch * m * packets_a_row, block.x);
   constexpr std::size_t bytes = threads * lanes * sizeof(arithmetic_t<T>);
-  finish_parts_kernel<T, Epilogue><<<blocks, block, bytes, device.stream()>>>(arguments, epilogue);
-  cuda_launched("adding up the parts of a matrix product");
+  detail::start(*device.queue, "adding up the parts of a matrix product", finish_parts_kernel<T, Epilogue>, blocks, block, bytes, arguments,
+                epilogue);
 }
 
 }  // namespace kernels::gemm_cuda

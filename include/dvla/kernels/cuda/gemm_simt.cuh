@@ -52,6 +52,7 @@ class plain_slab {
 template <class T, class Epilogue>
 __global__ void __launch_bounds__(plain_tile::threads)
     plain_kernel(__grid_constant__ tile_arguments<T> const p, __grid_constant__ Epilogue const epilogue) {
+  detail::await_predecessors();
   using tile = plain_tile;
   extern __shared__ uint4 gemm_memory[];
   T* const shared = reinterpret_cast<T*>(gemm_memory);

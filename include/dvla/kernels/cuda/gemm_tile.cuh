@@ -181,6 +181,7 @@ struct warp_sums {
 template <class T, class Tile, bool TransA, bool TransB, class Epilogue>
 __global__ void __launch_bounds__(Tile::threads, Tile::resident)
     tensor_kernel(__grid_constant__ tile_arguments<T> const p, __grid_constant__ Epilogue const epilogue) {
+  detail::await_predecessors();
   using stages = tensor_stages<T, Tile, TransA, TransB>;
   extern __shared__ uint4 gemm_memory[];
   std::uint32_t const memory = tensor_core::shared_address(gemm_memory);

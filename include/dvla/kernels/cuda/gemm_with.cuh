@@ -7,6 +7,7 @@
 
 #include <dvla/kernels/cuda/gemm_epilogues.cuh>
 #include <dvla/kernels/cuda/gemm_plan.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -20,8 +21,8 @@ void launch_tiles(basic_cuda<P> const& device, Problem const& p, tile_plan const
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "asking for shared memory");
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
                "asking for shared memory");
-    kernel<<<blocks, Tile::threads, static_cast<std::size_t>(bytes), device.stream()>>>(arguments, epilogue);
-    cuda_launched("running a matrix product");
+    detail::start(*device.queue, "running a matrix product", kernel, blocks, Tile::threads, static_cast<std::size_t>(bytes), arguments,
+                  epilogue);
   };
   if constexpr (Tile::on_tensor_cores)
     launch(&tensor_kernel<T, Tile, TransA, TransB, Epilogue>, tensor_stages<T, Tile, TransA, TransB>::bytes);

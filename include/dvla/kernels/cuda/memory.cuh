@@ -8,6 +8,7 @@
 #include <dvla/core/bfloat16.hpp>
 #include <dvla/kernels/cuda/column_walk.cuh>
 #include <dvla/kernels/cuda/flat_walk.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -81,6 +82,7 @@ struct rows_body {
 template <int N, class T>
 __global__ void __launch_bounds__(256)
     scatter_kernel(std::size_t rows, std::size_t packets, std::uint32_t const* index, T const* from, T* to) {
+  detail::await_predecessors();
   using number = arithmetic_t<T>;
   __shared__ unsigned matches[8];  // a bit for each of 256 rows
   std::size_t const own = blockIdx.x, width = packets * N;
@@ -109,8 +111,7 @@ __global__ void __launch_bounds__(256)
 template <int N, precision P, class T>
 void launch_scatter(basic_cuda<P> const& device, std::size_t rows, std::size_t packets, std::uint32_t const* index, T const* from,
                     T* to) {
-  scatter_kernel<N><<<detail::blocks_of(rows, 1), 256, 0, device.stream()>>>(rows, packets, index, from, to);
-  cuda_launched("adding to rows");
+  detail::start(*device.queue, "adding to rows", scatter_kernel<N, T>, detail::blocks_of(rows, 1), 256, 0, rows, packets, index, from, to);
 }
 
 }  // namespace memory_moves

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <dvla/kernels/cuda/column_sums.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -58,6 +59,7 @@ __device__ void thread_moments(layout const& l, place const& at, X const* from, 
 template <int N, class X, class Finish>
 __global__ void __launch_bounds__(block_threads)
     moment_kernel(layout const l, X const* x, moment_parts const parts, Finish const finish) {
+  detail::await_predecessors();
   using number = arithmetic_t<X>;
   place const at(l);
   X const* const top = x + at.packet * N;
@@ -83,8 +85,8 @@ void launch_moments(basic_cuda<P> const& device, std::size_t rows, std::size_t c
   layout const l = column_walks::for_sums(*device.queue, 1, rows, columns / N);
   detail::device_scratch<double> const memory(device, part_numbers<moment_parts>(l, columns));
   moment_parts const parts{{memory.data(), columns, l.parts}, l.part_rows, rows};
-  moment_kernel<N><<<detail::blocks_of(l.blocks(), 1), block_threads, 0, device.stream()>>>(l, x, parts, finish);
-  cuda_launched("computing the statistics of a batch normalisation");
+  detail::start(*device.queue, "computing the statistics of a batch normalisation", moment_kernel<N, X, Finish>,
+                detail::blocks_of(l.blocks(), 1), block_threads, 0, l, x, parts, finish);
   launch_finish(device, l, parts, finish, "joining the statistics of a batch normalisation");
 }
 

@@ -8,6 +8,7 @@
 
 #include <dvla/core/bfloat16.hpp>
 #include <dvla/kernels/cuda/flat_walk.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/kernels/cuda/memory.cuh>
 #include <dvla/kernels/cuda/squared_norm.cuh>
 #include <dvla/kernels/replay.hpp>
@@ -89,6 +90,7 @@ struct adamw_state_body {
 
 template <class = void>
 __global__ void advance_kernel(adamw_state* state) {
+  detail::await_predecessors();
   state->step += 1;
 }
 
@@ -164,8 +166,7 @@ void adamw_step_at(basic_cuda<P> const& device, std::size_t count, T* parameter,
 /// Counts a step of AdamW in the device's memory.
 template <precision P>
 void advance_step(basic_cuda<P> const& device, adamw_state* state) {
-  optimizers::advance_kernel<><<<1, 1, 0, device.stream()>>>(state);
-  cuda_launched("counting a step of AdamW");
+  detail::start(*device.queue, "counting a step of AdamW", optimizers::advance_kernel<>, 1, 1, 0, state);
 }
 
 /// One step of stochastic gradient descent as PyTorch takes it, without dampening: g += weight_decay p; b = momentum b + g;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/kernels/replay.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -12,6 +13,7 @@ namespace detail {
 
 template <class Value>
 __global__ void put_kernel(Value* to, __grid_constant__ Value const value) {
+  await_predecessors();
   *to = value;
 }
 
@@ -22,8 +24,7 @@ __global__ void put_kernel(Value* to, __grid_constant__ Value const value) {
 template <precision P, class Value>
 void put(basic_cuda<P> const& device, Value* to, Value const& value) {
   static_assert(sizeof(Value) <= 3072, "put: a kernel takes no larger value; upload it");
-  detail::put_kernel<<<1, 1, 0, device.stream()>>>(to, value);
-  cuda_launched("writing a value");
+  detail::start(*device.queue, "writing a value", detail::put_kernel<Value>, 1, 1, 0, to, value);
 }
 
 /// The first run issues the work, so that memory is allocated and kernels are loaded; the second records it as a graph.

@@ -5,6 +5,7 @@
 
 #include <dvla/kernels/cuda/access.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -60,6 +61,7 @@ struct team {
 
 template <unsigned Threads, int N, class Body>
 __global__ void __launch_bounds__(block_threads) row_kernel(std::size_t rows, Body const body) {
+  detail::await_predecessors();
   std::size_t const row = blockIdx.x * std::size_t{block_threads / Threads} + threadIdx.x / Threads;
   if (row < rows) body.template row<N>(team<Threads>{threadIdx.x % Threads}, row);
 }
@@ -68,10 +70,9 @@ template <int N, precision P, class Body>
 void launch(basic_cuda<P> const& device, std::size_t rows, std::size_t columns, Body const& body, char const* doing) {
   constexpr std::size_t rows_a_block = block_threads / 32;
   if (columns <= 512 * N)
-    row_kernel<32, N><<<detail::blocks_of(rows, rows_a_block), block_threads, 0, device.stream()>>>(rows, body);
+    detail::start(*device.queue, doing, row_kernel<32, N, Body>, detail::blocks_of(rows, rows_a_block), block_threads, 0, rows, body);
   else
-    row_kernel<block_threads, N><<<detail::blocks_of(rows, 1), block_threads, 0, device.stream()>>>(rows, body);
-  cuda_launched(doing);
+    detail::start(*device.queue, doing, row_kernel<block_threads, N, Body>, detail::blocks_of(rows, 1), block_threads, 0, rows, body);
 }
 
 /// Calls body.row<n>(team, row) for every row; n is N if a row is whole packets and all the arrays of rows allow them, else 1.

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include <dvla/kernels/cuda/flat_walk.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/kernels/cuda/row_team.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -13,6 +14,7 @@ namespace flat_walks {
 
 template <int N, class T>
 __global__ void __launch_bounds__(block_threads) squares_kernel(range const r, T const* x, double* sums) {
+  detail::await_predecessors();
   std::size_t const thread = blockIdx.x * std::size_t{block_threads} + threadIdx.x, step = gridDim.x * std::size_t{block_threads};
   packet<T, N> squares(T(0));
   in_batches<8>(
@@ -32,6 +34,7 @@ __global__ void __launch_bounds__(block_threads) squares_kernel(range const r, T
 /// The sum of a few numbers, by one block.
 template <class = void>
 __global__ void __launch_bounds__(block_threads) total_kernel(unsigned count, double const* numbers, double* total) {
+  detail::await_predecessors();
   double own = 0;
   in_batches<8>(
       threadIdx.x, count, block_threads, [&](std::size_t i) { return numbers[i]; },
@@ -45,11 +48,9 @@ void launch_squares(basic_cuda<P> const& device, range const& r, T const* x, dou
   constexpr std::size_t packets_a_thread = 8;
   unsigned const blocks = blocks_for(*device.queue, r.packets / packets_a_thread, 8);
   detail::device_scratch<double> const sums(device, blocks);
-  squares_kernel<N><<<blocks, block_threads, 0, device.stream()>>>(r, x, blocks == 1 ? result : sums.data());
-  cuda_launched("summing squares");
+  detail::start(*device.queue, "summing squares", squares_kernel<N, T>, blocks, block_threads, 0, r, x, blocks == 1 ? result : sums.data());
   if (blocks == 1) return;
-  total_kernel<><<<1, block_threads, 0, device.stream()>>>(blocks, sums.data(), result);
-  cuda_launched("summing squares");
+  detail::start(*device.queue, "summing squares", total_kernel<>, 1, block_threads, 0, blocks, sums.data(), result);
 }
 
 }  // namespace flat_walks
