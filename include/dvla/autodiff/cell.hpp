@@ -50,6 +50,17 @@ class cell_reference {
   cell<T>* cell_ = nullptr;
 };
 
+/// Work beside a device's queue that reads or adds to a gradient: whoever is about to touch or free that memory ends it first.
+struct side_work {
+  void* queue = nullptr;
+  void (*await)(void* queue, std::size_t mark) = nullptr;
+  std::size_t mark = 0;
+
+  void end() {
+    if (queue != nullptr) await(std::exchange(queue, nullptr), mark);
+  }
+};
+
 template <class T>
 struct cell {
   T* value = nullptr;
@@ -61,6 +72,7 @@ struct cell {
   void (*copy_bytes)(void* to, void const* from, std::size_t bytes) = nullptr;  // a parameter's device's
   cell_reference<T, true> shares;   // whose value this is, if it is another cell's
   cell* gelu_of = nullptr;          // whose exact GELU this value is, while the node that computed it is recorded
+  side_work side;           // what still works on the gradient
   std::uint32_t holders = 0, readers = 0;
   bool owns_value = false;
   bool wants_gradient = false;
@@ -74,7 +86,10 @@ struct cell {
   }
 
   void destroy() {
-    if (gradient != nullptr) memory->release(gradient, count * sizeof(T));
+    if (gradient != nullptr) {
+      side.end();
+      memory->release(gradient, count * sizeof(T));
+    }
     memory_source* const own = home;
     this->~cell();
     own->release(this, sizeof(cell));

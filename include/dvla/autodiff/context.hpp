@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <new>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include <dvla/autodiff/cell.hpp>
@@ -186,7 +187,23 @@ class tape : public context<Device> {
 
   /// Forgets what was recorded.
   void clear() {
+    try {
+      end_side(0);
+    } catch (error const&) {  // the device is lost: nobody works on it any more
+      beside_.clear();
+    }
     while (!nodes_.empty()) pop();
+  }
+
+  /// Keeps what work beside the queue reads until the queue has waited for its mark. Two such works may be under way: more would
+  /// keep memory that the next operations could have.
+  template <class... Kept>
+  void keep_beside(std::size_t mark, Kept const&... kept) {
+    using holder = std::tuple<Kept...>;
+    void* const memory = this->bookkeeping().allocate(sizeof(holder));
+    auto const destroy = [](void* p) { static_cast<holder*>(p)->~holder(); };
+    beside_.push_back({new (memory) holder(kept...), destroy, sizeof(holder), mark});
+    end_side(2);
   }
 
  private:
@@ -232,9 +249,28 @@ class tape : public context<Device> {
       nodes_.back().run(nodes_.back().node);
       pop();
     }
+    end_side(0);
+  }
+
+  struct beside_entry {
+    void* kept;
+    void (*destroy)(void*);
+    std::size_t bytes, mark;
+  };
+
+  /// The queue waits for all works beside it but the last `under_way`.
+  void end_side(std::size_t under_way) {
+    while (beside_.size() > under_way) {
+      auto const first = beside_.front();
+      beside_.erase(beside_.begin());
+      if constexpr (requires { this->device().queue; }) Device::await_beside(this->device().queue, first.mark);
+      first.destroy(first.kept);
+      this->bookkeeping().release(first.kept, first.bytes);
+    }
   }
 
   std::vector<entry> nodes_;
+  std::vector<beside_entry> beside_;
   bool recording_ = true;
 };
 

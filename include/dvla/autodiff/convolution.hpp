@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <dvla/autodiff/operand.hpp>
+#include <dvla/autodiff/weight_gradient.hpp>
 #include <dvla/expr/functions.hpp>
 #include <dvla/kernels/cpu/conv.hpp>
 #include <dvla/kernels/cpu/reduce.hpp>
@@ -100,14 +101,19 @@ template <convolution_options Options, bool Gelu = false, class X, class W, clas
   bool const keep = recorded(context, x, w, b);
   if constexpr (std::remove_reference_t<decltype(context)>::records) {
     if (keep)
-      context.record(y.cell(), [&context, g, x, w, b](T const* dy) {
+      context.record(y.cell(), [&context, g, x, w, b](detail::cell<T>& cell) {
         static_cast<void>(b);  // clang: a capture that is not used without a bias
+        T const* const dy = cell.gradient;
+        add_weight_gradient(
+            context, w, cell,
+            [&](auto const& on, auto const& dw) {
+              conv_backward_weight(on, g, static_cast<T const*>(x.data_pointer()), dy, dw.data, dw.accumulate);
+            },
+            x, detail::cell_reference<T, false>(&cell));
         if constexpr (!std::is_same_v<B, no_bias>) {
           if (auto const db = b.add_gradient())
             column_sum(context.device(), g.batch * g.out_height() * g.out_width(), g.out_channels, dy, db.data, db.accumulate);
         }
-        if (auto const dw = w.add_gradient())
-          conv_backward_weight(context.device(), g, static_cast<T const*>(x.data_pointer()), dy, dw.data, dw.accumulate);
         if (!x.wants_gradient() || !convolve_backward_through_gelu(context.device(), g, x, w, dy))
           if (auto const dx = x.add_gradient())
             conv_backward_input(context.device(), g, dy, read_as<T>(w), dx.data, dx.accumulate);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dvla/autodiff/operand.hpp>
+#include <dvla/autodiff/weight_gradient.hpp>
 #include <dvla/kernels/cpu/gemm.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -121,12 +122,16 @@ template <class T, class Device, class A, class B>
   return false;
 }
 
-/// Gradients of c = op(a) op(b): for each operand the product that has it as a result, in its own orientation.
-template <class T, class Device, class A, class B>
-void multiply_backward(Device const& device, product_sizes s, A const& a, B const& b, T const* dc) {
+/// Gradients of c = op(a) op(b): for each operand the product that has it as a result, in its own orientation. `kept` is what
+/// holds c's gradient.
+template <class Context, class T, class A, class B, class... Kept>
+void multiply_backward(Context& context, product_sizes s, A const& a, B const& b, cell<T>& c, Kept const&... kept) {
+  auto const& device = context.device();
+  T const* const dc = c.gradient;
+  add_weight_gradient(
+      context, b.source, c, [&](auto const& on, auto const& db) { right_backward(on, s, a, b, db, dc); }, a.source, kept...);
   if (!a.source.wants_gradient() || !left_backward_through_gelu(device, s, a, b, dc))
     if (auto const da = a.source.add_gradient()) left_backward(device, s, a, da, b, dc);
-  if (auto const db = b.source.add_gradient()) right_backward(device, s, a, b, db, dc);
 }
 
 /// Whether the static shapes of two factors can be multiplied.
@@ -139,8 +144,8 @@ struct product_plan {
   using SA = typename FA::S;
   using SB = typename FB::S;
   using result = join_shapes<keep_front<SA, SA::rank - 2>, shape<FA::static_rows, FB::static_columns>>;
-  product_sizes sizes;
-  result extents;
+  product_sizes sizes{};
+  result extents{};
 
   product_plan(FA const& a, FB const& b) {
     static_assert(SA::rank >= 2 && SB::rank >= 2, "matmul: both operands need at least two axes");
@@ -166,8 +171,8 @@ template <class Context, class A, class B, class Y>
 void record_product(Context& context, product_sizes sizes, A const& a, B const& b, Y const& y) {
   if constexpr (Context::records) {
     if (recorded(context, a.source, b.source))
-      context.record(y.cell(), [&context, sizes, a, b](typename Y::value_type const* dy) {
-        multiply_backward(context.device(), sizes, a, b, dy);
+      context.record(y.cell(), [&context, sizes, a, b](cell<typename Y::value_type>& c) {
+        multiply_backward(context, sizes, a, b, c, cell_reference<typename Y::value_type, false>(&c));
       });
   }
 }

@@ -123,6 +123,7 @@ void hand_on(Context& context, cell<T>& sum, variable<T, S, Context> const& term
   if (!to->wants_gradient) return;
   if (to->gradient == nullptr && to->memory == sum.memory && sum.holders == 1) {
     to->gradient = std::exchange(sum.gradient, nullptr);
+    to->side = std::exchange(sum.side, {});
     to->has_gradient = true;
     return;
   }
@@ -137,7 +138,7 @@ void record_epilogue(Context& context, Plan const& plan, A const& a, B const& b,
   using T = typename Y::value_type;
   if constexpr (is_residual<E, Y>) {
     context.record(y.cell(), [&context, sizes = plan.sizes, a, b, x = get<0>(epilogue.children).source](cell<T>& sum) {
-      multiply_backward(context.device(), sizes, a, b, static_cast<T const*>(sum.gradient));
+      multiply_backward(context, sizes, a, b, sum);
       hand_on(context, sum, x);
     });
   } else {

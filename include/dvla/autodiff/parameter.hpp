@@ -86,6 +86,7 @@ class parameter_reference {
   [[nodiscard]] bool wants_gradient() const { return cell_->wants_gradient; }
   [[nodiscard]] gradient_target<T> add_gradient() const { return detail::add_gradient(*cell_); }
   [[nodiscard]] parameter_reference gradient_only() const { return *this; }
+  [[nodiscard]] detail::cell<T>* cell() const { return cell_; }
 
  private:
   detail::cell<T>* cell_;
@@ -154,6 +155,7 @@ class parameter {
     cell_->rounded = rounded;
     cell_->has_gradient = true;
     cell_->wants_gradient = gradient != nullptr;
+    cell_->side = {};
   }
 
  private:

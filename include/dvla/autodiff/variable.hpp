@@ -18,15 +18,22 @@ struct gradient_target {
 
 namespace detail {
 
-/// The gradient of a cell, allocated at the first contribution.
+/// The gradient of a cell, allocated at the first contribution, for work that comes after all that is under way on it.
 template <class T>
-[[nodiscard]] gradient_target<T> add_gradient(cell<T>& c) {
+[[nodiscard]] gradient_target<T> add_gradient_in_order(cell<T>& c) {
   if (!c.wants_gradient) return {};
   if (c.gradient == nullptr) {
     expect(c.memory != nullptr, "a parameter that wants a gradient has no memory for one; bind it with parameters(model) first");
     c.gradient = static_cast<T*>(c.memory->allocate(c.count * sizeof(T)));
   }
   return {c.gradient, std::exchange(c.has_gradient, true)};
+}
+
+/// The same for the device's queue, which waits for what works on the gradient beside it.
+template <class T>
+[[nodiscard]] gradient_target<T> add_gradient(cell<T>& c) {
+  c.side.end();
+  return add_gradient_in_order(c);
 }
 
 }  // namespace detail

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 #include <dvla/core/arena.hpp>
 #include <dvla/kernels/cuda/check.cuh>
@@ -98,10 +99,23 @@ class cuda_queue {
   /// What matrix products have planned so far: theirs to make and to read.
   [[nodiscard]] std::shared_ptr<void>& product_plans() { return product_plans_; }
 
+  /// A second queue of the card, for work whose results are not needed soon; made at its first use.
+  [[nodiscard]] cuda_queue& side();
+  /// What the side is given from now on begins after everything that this queue was given so far.
+  void begin_side();
+  /// A mark of all that the side was given so far.
+  [[nodiscard]] std::size_t end_side();
+  /// What this queue is given from now on begins after the side has come to a mark.
+  void await_side(std::size_t mark);
+  /// Whether the next kernel may be set up early: not the first one after a wait for another stream.
+  [[nodiscard]] bool overlaps_next() { return std::exchange(overlaps_next_, true); }
+
   /// Waits for all work issued so far.
   void wait() const { cuda_check(cudaStreamSynchronize(stream_), "waiting for the device"); }
 
  private:
+  struct side_queue;  // side_queue.cuh
+
   int card_, multiprocessors_ = 0, generation_ = 0;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
@@ -110,6 +124,8 @@ class cuda_queue {
   arena<cuda_memory> scratch_{std::size_t{16} << 20};
   std::unordered_map<void const*, bool> overlaps_;
   std::shared_ptr<void> product_plans_;
+  std::shared_ptr<side_queue> side_;
+  bool overlaps_next_ = false;
 };
 
 /// A card. A value: copies refer to the same queue; a default one to the process's queue on card 0.
@@ -124,6 +140,18 @@ struct basic_cuda : cuda_memory {
   cuda_queue* queue = &cuda_queue::standard();
 
   [[nodiscard]] cudaStream_t stream() const { return queue->stream(); }
+
+  /// Runs work(device of the side queue) beside the queue, after all it was given so far; the mark of its end.
+  template <class Work>
+  [[nodiscard]] std::size_t run_beside(Work const& work) const {
+    queue->begin_side();
+    basic_cuda beside = *this;
+    beside.queue = &queue->side();
+    work(beside);
+    return queue->end_side();
+  }
+  /// What `queue` is given from now on begins after the work beside it has come to a mark.
+  static void await_beside(void* queue, std::size_t mark) { static_cast<cuda_queue*>(queue)->await_side(mark); }
 };
 
 using cuda = basic_cuda<>;
@@ -163,3 +191,5 @@ using kernels::cuda;
 using kernels::cuda_queue;
 
 }  // namespace dvla::inline DVLA_ABI
+
+#include <dvla/kernels/cuda/side_queue.cuh>

@@ -33,7 +33,7 @@ void start(cuda_queue& queue, char const* doing, void (*kernel)(Parameters...), 
   config.dynamicSmemBytes = shared_bytes;
   config.stream = queue.stream();
   config.attrs = &overlap;
-  config.numAttrs = queue.can_overlap(reinterpret_cast<void const*>(kernel)) ? 1 : 0;
+  config.numAttrs = queue.overlaps_next() && queue.can_overlap(reinterpret_cast<void const*>(kernel)) ? 1 : 0;
   cuda_check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), doing);
 }
 
