@@ -8,6 +8,7 @@
 
 #include <dvla/core/tensor.hpp>
 #include <dvla/kernels/cuda/memory.cuh>
+#include <dvla/kernels/cuda/replay.cuh>
 
 #include "device_buffer.hpp"
 
@@ -98,6 +99,31 @@ TEST_CASE("A launch that the card cannot make is reported where it is made, and 
   CAPTURE(text);
   CHECK(contains(text, "CUDA error while starting a block that is too large"));
   check_usable();
+}
+
+TEST_CASE("A step that waits for the card or throws cannot be recorded, and is recorded once it does neither") {
+  cuda const device;
+  device_buffer<float> const to(1000);
+  kernels::replay<cuda> recorded;
+  float value = 0;
+  auto const step = [&](bool waits, bool throws) {
+    recorded.run(device, 0, [&] {
+      fill(device, to.size(), to.data(), ++value);
+      if (waits) device.queue->wait();
+      if (throws) fail("a step's own error");
+    });
+  };
+  step(true, false);  // the first is issued, and may wait
+  auto const text = sentence_of([&] { step(true, false); });
+  CAPTURE(text);
+  CHECK(contains(text, "must not wait for the device"));
+  check_usable();
+  CHECK(sentence_of([&] { step(false, true); }) == "a step's own error");
+  check_usable();
+  step(false, false);
+  step(false, false);  // replayed: the body does not run again
+  CHECK(value == 4);
+  CHECK(to.get() == std::vector<float>(1000, 4.0f));
 }
 
 TEST_CASE("A kernel that traps is reported at the next check, in words that say what is left to do") {

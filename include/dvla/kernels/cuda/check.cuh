@@ -21,6 +21,9 @@ namespace kernels {
     case cudaErrorInvalidDeviceFunction:
     case cudaErrorUnsupportedPtxVersion:
       return "the program has no code for this card; build it for the card's architecture (CMAKE_CUDA_ARCHITECTURES)";
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+      return "a step that is recorded must not wait for the device or read from it; read what it gave after it";
     case cudaErrorInvalidDevice:
       return "there is no card of that number; nvidia-smi -L lists them, from 0 on";
     case cudaErrorDevicesUnavailable:

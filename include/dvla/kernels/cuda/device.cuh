@@ -52,8 +52,8 @@ struct cuda_memory {
     (void)cudaGetLastError();  // the device itself is well
     std::size_t free = 0, all = 0;
     cuda_check(cudaMemGetInfo(&free, &all), "asking for the free memory");
-    fail("CUDA: ", wanted, " bytes of device memory were wanted, but ", free, " of ", all, " are free; ",
-         cuda_remedy(cudaErrorMemoryAllocation));
+    fail("CUDA: ", wanted, " bytes of device memory were wanted, but ", free, " of ", all,
+         " are free; use a smaller batch, a lower precision or another card");
   }
 
   inline static std::atomic<std::size_t> allocations_{0};
