@@ -38,7 +38,7 @@ TEST_CASE("A model trained on the CPU gives the same logits on a card") {
   network net(tiny::classes);
   parameters weights(net, cuda{});
   (void)load_weights(weights, open_tensors(file.path));
-  CHECK(relative_error(logits_of(net), doubles(expected)) <= 1e-5);
+  CHECK(relative_error(logits_of(net), doubles(expected)) <= 5e-5);
 }
 
 TEST_CASE("A model written by a card gives the same logits on the CPU") {
@@ -47,7 +47,7 @@ TEST_CASE("A model written by a card gives the same logits on the CPU") {
   parameters weights(net, cuda{});
   initialise(net, 4);
   save_model(file.path, weights, 0, {});
-  CHECK(relative_error(on_cpu::logits(file.path), doubles(logits_of(net))) <= 1e-5);
+  CHECK(relative_error(on_cpu::logits(file.path), doubles(logits_of(net))) <= 5e-5);
 }
 
 TEST_CASE("A training checkpoint comes back from a card byte by byte, and through the CPU again") {

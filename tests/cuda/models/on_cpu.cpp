@@ -33,6 +33,7 @@ std::vector<float> on_cpu::train(std::filesystem::path const& file) {
   tiny::batches source(0);
   pretrain_settings settings;
   settings.epochs = 4;
+  settings.warmup_epochs = 1;
   settings.lr = 2e-3;
   pretrainer trainer(net, weights, source, tiny::classes, settings, cpu{});
   for (int i = 0; i < 6; ++i) (void)trainer.step();
