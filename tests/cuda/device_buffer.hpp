@@ -5,12 +5,20 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <vector>
 
 #include <dvla/core/philox.hpp>
 #include <dvla/kernels/cuda/device.cuh>
+
+/// Whether the large cases of the tests are to be left out or made small: with DVLA_TEST_SMALL=1 in the environment, for tools that
+/// slow a card down a hundredfold (scripts/sanitize_cuda.sh).
+inline bool small_tests() {
+  char const* const word = std::getenv("DVLA_TEST_SMALL");
+  return word != nullptr && std::strcmp(word, "1") == 0;
+}
 
 /// `size` elements on the device between two bands of 4 KiB that nothing may write. Elements start as NaN (all bits set).
 template <class T>

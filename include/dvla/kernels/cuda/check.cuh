@@ -21,6 +21,11 @@ namespace kernels {
     case cudaErrorInvalidDeviceFunction:
     case cudaErrorUnsupportedPtxVersion:
       return "the program has no code for this card; build it for the card's architecture (CMAKE_CUDA_ARCHITECTURES)";
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+      return "a step that is recorded must not wait for the device or read from it; read what it gave after it";
+    case cudaErrorInvalidDevice:
+      return "there is no card of that number; nvidia-smi -L lists them, from 0 on";
     case cudaErrorDevicesUnavailable:
       return "the card is busy or in exclusive use by another process; free it or choose another one";
     case cudaErrorIllegalAddress:
@@ -28,6 +33,10 @@ namespace kernels {
     case cudaErrorMisalignedAddress:
     case cudaErrorECCUncorrectable:
     case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorAssert:
       return "the device is lost to this process; start it again, from the last checkpoint if it was training";
     default:
       return "the work on the device was given up";

@@ -6,6 +6,7 @@
 
 #include <cublasLt.h>
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <unordered_map>
@@ -24,9 +25,15 @@ struct cuda_memory {
 
   [[nodiscard]] static void* allocate(std::size_t bytes) {
     void* memory = nullptr;
-    cuda_check(cudaMalloc(&memory, bytes), "allocating device memory");
+    auto const status = cudaMalloc(&memory, bytes);
+    if (status == cudaErrorMemoryAllocation) [[unlikely]]
+      fail_for_memory(bytes);
+    cuda_check(status, "allocating device memory");
+    allocations_.fetch_add(1, std::memory_order_relaxed);
     return memory;
   }
+  /// How often this process has taken device memory so far: steps that are alike take none after the first.
+  [[nodiscard]] static std::size_t allocations() { return allocations_.load(std::memory_order_relaxed); }
   static void deallocate(void* memory) noexcept { (void)cudaFree(memory); }
 
   /// Copies between memories of the device or the host. Waits for all work of the card first and is complete on return: for
@@ -41,6 +48,17 @@ struct cuda_memory {
     if (bytes > 0) cuda_check(cudaMemset(memory, 0, bytes), "clearing memory");
     cuda_check(cudaDeviceSynchronize(), "clearing memory");
   }
+
+ private:
+  [[noreturn]] static void fail_for_memory(std::size_t wanted) {
+    (void)cudaGetLastError();  // the device itself is well
+    std::size_t free = 0, all = 0;
+    cuda_check(cudaMemGetInfo(&free, &all), "asking for the free memory");
+    fail("CUDA: ", wanted, " bytes of device memory were wanted, but ", free, " of ", all,
+         " are free; use a smaller batch, a lower precision or another card");
+  }
+
+  inline static std::atomic<std::size_t> allocations_{0};
 };
 
 /// A stream of a card with what its kernels need beside their operands. Not for concurrent use; must outlive what refers to it.
@@ -80,6 +98,10 @@ class cuda_queue {
   [[nodiscard]] cublasLtHandle_t blas() const { return blas_; }
   [[nodiscard]] void* blas_workspace() const { return blas_workspace_; }
   static constexpr std::size_t blas_workspace_bytes = std::size_t{32} << 20;  // NVIDIA's recommendation for Hopper
+  /// Whether steps are recorded and replayed (kernels/replay.hpp), as they are at first. Off, the host issues each of them anew,
+  /// with the same results: slower, but a debugger or profiler then sees every kernel at its call.
+  [[nodiscard]] bool records_steps() const { return records_steps_; }
+  void records_steps(bool on) { records_steps_ = on; }
   /// In device memory: how many steps after its recording a replayed step runs. Random kernels add it to their stream's step.
   [[nodiscard]] unsigned long long* steps_later() const { return steps_later_; }
   /// Memory that kernels use and give back before they return; the next kernel may get the same.
@@ -117,6 +139,7 @@ class cuda_queue {
   struct side_queue;  // side_queue.cuh
 
   int card_, multiprocessors_ = 0, generation_ = 0;
+  bool records_steps_ = true;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
   void* blas_workspace_ = nullptr;

@@ -40,7 +40,7 @@ class replay<basic_cuda<P>> {
 
   template <class Body>
   void run(basic_cuda<P> const& device, std::uint64_t step, Body&& body) {
-    if (runs_++ == 0) {
+    if (runs_++ == 0 || !device.queue->records_steps()) {
       body();
       return;
     }

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Runs the CUDA tests under compute-sanitizer: memcheck, racecheck, synccheck and initcheck, a line for each test and tool, on small
+# shapes (DVLA_TEST_SMALL=1). Exits with 1 where a tool found something, a test failed or did not end in time.
+#   scripts/sanitize_cuda.sh           builds the tests first, with line numbers in what is reported
+#   scripts/sanitize_cuda.sh FOLDER    takes test_cuda and, where it is there, test_cuda_models from a folder
+# JOBS (default: a process for each core, 12 at most) run side by side on the card; TOOLS (default: all four), TESTS (a pattern
+# of names, default *) and TIMEOUT (seconds a test and tool, default 300) may be set. What the tools say of a test stays in OUT (default
+# build/sanitize_cuda/reports).
+#
+# Left out: the test whose kernel traps, and the one that wants to see launches return early, which some tools make them not do.
+# Of the whole models a few steps are run. initcheck looks at the library's kernels alone: cuBLASLt's read workspace that nothing
+# has written, by design. Poison counts as written; what kernels read of the arena before they wrote it is what initcheck finds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [[ "${1:-}" == --help || "${1:-}" == -h ]]; then sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0; fi
+
+sanitizer=$(command -v compute-sanitizer || true)
+for place in "${CUDA_HOME:-/usr/local/cuda}"/{bin,compute-sanitizer}/compute-sanitizer; do
+  if [[ -z $sanitizer && -x $place ]]; then sanitizer=$place; fi
+done
+if [[ -z $sanitizer ]]; then echo "sanitize_cuda: compute-sanitizer was not found; install CUDA's cuda-sanitizer package" >&2; exit 2; fi
+
+folder=${1:-}
+if [[ -z $folder ]]; then
+  # shellcheck source=scripts/setup.sh
+  source scripts/setup.sh
+  build=build/sanitize_cuda
+  cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DDVLA_CUDA=ON -DCMAKE_CUDA_FLAGS=-lineinfo -DDVLA_BUILD_EXAMPLES=OFF -DDVLA_INSTALL=OFF
+  cmake --build "$build" -j "$(count_jobs)" --target test_cuda test_cuda_models
+  folder=$build/tests/cuda
+fi
+out=${OUT:-build/sanitize_cuda/reports}
+mkdir -p "$out"
+jobs=${JOBS:-$(($(nproc) < 12 ? $(nproc) : 12))}
+
+# A kernel filter as this version of the tool spells it.
+filter=--filter
+if "$sanitizer" --help 2>&1 | grep -q -e '--kernel-name '; then filter=--kernel-name; fi
+
+# check TOOL PROGRAM TEST FILTER: one line.
+# shellcheck disable=SC2317  # called by xargs
+check() {
+  local tool=$1 program=$2 test=$3 cases=$4 status=0 verdict options=()
+  local report=$OUT_FOLDER/$tool-$test.txt began=$SECONDS
+  if [[ $tool == initcheck ]]; then options=("$FILTER" kns=dvla); fi
+  DVLA_TEST_SMALL=1 timeout "${TIMEOUT:-300}" "$SANITIZER" --tool "$tool" --error-exitcode 99 --report-api-errors no --print-limit 20 \
+    ${options[@]+"${options[@]}"} "$program" "--source-file=*/$test.cu" "--test-case=$cases" \
+    "--test-case-exclude=*that traps*,*before the card begins it" >"$report" 2>&1 || status=$?
+  case $status in
+    0) verdict=ok ;;
+    77) verdict="skipped: no CUDA device" ;;
+    99) verdict="FINDINGS: $(sed -n 's/.*\(ERROR\|RACECHECK\) SUMMARY: //p' "$report" | tail -n 1); see $report" ;;
+    124) verdict="NOT FINISHED in ${TIMEOUT:-300} s; see $report" ;;
+    *) verdict="FAILED with $status; see $report" ;;
+  esac
+  if [[ $status == 0 ]] && ! grep -q 'test cases: *[1-9]' "$report"; then status=1 verdict="FAILED: no test ran; see $report"; fi
+  printf '%-10s %-22s %4d s  %s\n' "$tool" "$test" $((SECONDS - began)) "$verdict"
+  [[ $status == 0 || $status == 77 ]]
+}
+export -f check
+export OUT_FOLDER=$out SANITIZER=$sanitizer FILTER=$filter
+
+# The slowest tool first, so that nothing long begins at the end.
+list_jobs() {
+  local tool source
+  for tool in ${TOOLS:-racecheck initcheck memcheck synccheck}; do
+    if [[ -x $folder/test_cuda_models ]]; then
+      for source in pretraining_test episodes_test; do
+        printf '%s\0' "$tool" "$folder/test_cuda_models" "$source" '*takes no device memory*'
+      done
+    fi
+    for source in tests/cuda/*_test.cu; do
+      printf '%s\0' "$tool" "$folder/test_cuda" "$(basename "$source" .cu)" '*'
+    done
+  done
+}
+wanted() {
+  local tool program test cases
+  while IFS= read -r -d '' tool && IFS= read -r -d '' program && IFS= read -r -d '' test && IFS= read -r -d '' cases; do
+    # shellcheck disable=SC2053  # a pattern
+    if [[ $test == ${TESTS:-*} ]]; then printf '%s\0' "$tool" "$program" "$test" "$cases"; fi
+  done
+}
+
+SECONDS=0
+status=0
+list_jobs | wanted | xargs -0 -n 4 -P "$jobs" bash -c 'check "$@"' check || status=1
+echo "compute-sanitizer: $( ((status == 0)) && echo clean || echo "NOT clean") after $SECONDS s"
+exit "$status"
