@@ -1,5 +1,6 @@
 # The CUDA device: DVLA_CUDA=AUTO takes it where nvcc and its libraries are, ON demands it, OFF leaves it out. The target
-# dvla::cuda is for .cu files that include dvla/cuda.hpp.
+# dvla::cuda is for .cu files that include dvla/cuda.hpp. DVLA_NCCL, in the same way: dvla::nccl adds several cards, for .cu files
+# that include dvla/kernels/cuda/nccl_communicator.cuh.
 set(DVLA_CUDA AUTO CACHE STRING "The CUDA device: AUTO, ON or OFF")
 set_property(CACHE DVLA_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(DVLA_HAS_CUDA OFF)
@@ -39,4 +40,26 @@ if(DVLA_HAS_CUDA)
   # on the host, in a tuple that works on both sides.
   target_compile_options(dvla_cuda INTERFACE
     "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-std=c++20 --expt-relaxed-constexpr -diag-suppress 128,186,1675,20011,20012>")
+endif()
+
+set(DVLA_NCCL AUTO CACHE STRING "Several cards through NCCL: AUTO, ON or OFF")
+set_property(CACHE DVLA_NCCL PROPERTY STRINGS AUTO ON OFF)
+set(DVLA_HAS_NCCL OFF)
+
+if(DVLA_NCCL)
+  if(DVLA_HAS_CUDA)
+    dvla_find_dependencies(nccl missing)
+  else()
+    set(missing " NCCL needs the CUDA device.")
+  endif()
+  if(NOT missing)
+    set(DVLA_HAS_NCCL ON)
+    dvla_component(nccl dvla_cuda dvla::nccl_library)
+  elseif(DVLA_NCCL STREQUAL "AUTO")
+    if(DVLA_HAS_CUDA)
+      message(STATUS "dvla: without dvla::nccl:${missing}")
+    endif()
+  else()
+    message(FATAL_ERROR "dvla:${missing} Or set DVLA_NCCL=OFF")
+  endif()
 endif()

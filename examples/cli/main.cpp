@@ -6,6 +6,7 @@
 
 #include "files_command.hpp"
 #include "model_tool.hpp"
+#include "ranks.hpp"
 #include "run_support.hpp"
 
 namespace {
@@ -25,8 +26,11 @@ constexpr char about_pretrain[] =
     "Trains a backbone to tell the base classes apart.\n"
     "Reads ROOT/base/<class>/* (and ROOT/val for the accuracies it shows); writes OUT/last.safetensors, from which --resume\n"
     "continues to the bit, and at the end OUT/model.safetensors.\n"
+    "With --device cuda, in a build with NCCL, several cards share every batch, a process a card: mpirun starts them, or anything\n"
+    "that sets RANK and WORLD_SIZE (LOCAL_RANK chooses the card; MASTER_ADDR and MASTER_PORT say where they meet). Rank 0 writes.\n"
     "Example:\n"
-    "  dvla pretrain --data cifar_fs --in-memory --preprocess cifar --model visformer-small-32 --epochs 60 --out runs/backbone";
+    "  dvla pretrain --data cifar_fs --in-memory --preprocess cifar --model visformer-small-32 --epochs 60 --out runs/backbone\n"
+    "  mpirun -n 2 dvla pretrain --device cuda --batch 256 ...";
 
 constexpr char about_meta[] =
     "Tunes a few-shot learner on episodes of base classes; validates after every epoch.\n"
@@ -102,7 +106,7 @@ void add_pretrain(CLI::App& app, cli::pretrain_options& o) {
   app.add_option("--model", o.model, "the backbone")->required()->check(CLI::IsMember(cli::model_names()));
   add_run(app, o.run);
   app.add_option("--epochs", o.epochs, "times every image is seen (published: 800)")->capture_default_str();
-  app.add_option("--batch", o.batch, "images a step (published: 512)")->capture_default_str();
+  app.add_option("--batch", o.batch, "images a step, of all processes together (published: 512)")->capture_default_str();
   app.add_option("--repeats", o.repeats, "times an image occurs in its batch, each augmented anew (published: 2)")
       ->capture_default_str();
   app.add_option("--lr", o.lr, "highest rate of AdamW")->capture_default_str();
@@ -205,7 +209,10 @@ int run(int count, char** words) {
     return app.exit(problem) == 0 ? 0 : 2;
   }
   if (app.got_subcommand("pretrain")) cli::make_model(pretrain.model, pretrain.compute)->pretrain(pretrain);
-  if (app.got_subcommand("meta-train")) cli::make_model(model_name(meta.model, meta.checkpoint), meta.compute)->meta_train(meta);
+  if (app.got_subcommand("meta-train")) {
+    cli::expect_one_process("dvla meta-train");
+    cli::make_model(model_name(meta.model, meta.checkpoint), meta.compute)->meta_train(meta);
+  }
   if (app.got_subcommand("evaluate")) cli::make_model(model_name(evaluate.model, evaluate.checkpoint), evaluate.compute)->evaluate(evaluate);
   if (app.got_subcommand("info")) cli::info(info);
   if (app.got_subcommand("convert")) cli::convert(convert);

@@ -7,6 +7,7 @@
 #include <dvla/fewshot/pretrainer.hpp>
 #include <dvla/kernels/precision.hpp>
 
+#include "ranks.hpp"
 #include "run_support.hpp"
 
 namespace dvla::inline DVLA_ABI {
@@ -86,19 +87,21 @@ template <class Backbone, class Device>
   return text;
 }
 
-/// A run of pre-training between the finding of its data and the writing of its model.
-template <class Backbone, class Device>
+/// A run of pre-training between the finding of its data and the writing of its model. Of several processes all train, and rank 0
+/// alone writes, validates and tells.
+template <class Backbone, class Device, class Ranks>
 class pretraining {
  public:
-  pretraining(pretrain_options const& o, run_folder const& folder, dvla::executor* pool, Device const& device)
+  pretraining(pretrain_options const& o, run_folder const& folder, dvla::executor* pool, Device const& device, Ranks const& ranks)
       : options_(o),
         folder_(folder),
         pool_(pool),
         device_(device),
+        ranks_(ranks),
         preprocess_(o.data.preprocess.value_or("imagenet")),
         how_(dvla::evaluation_preprocessing(preprocess_, Backbone::config.image)),
         base_(open_images(o.data, "base", pool)),
-        val_(o.validate_every > 0 ? open_images(o.data, "val", pool) : nullptr),
+        val_(o.validate_every > 0 && leads() ? open_images(o.data, "val", pool) : nullptr),
         classes_(base_->folder().classes.size()),
         configuration_(pretrain_configuration(o, classes_, preprocess_)),
         net_(classes_),
@@ -113,7 +116,7 @@ class pretraining {
 
   /// Trains to the end and writes the model.
   void run() {
-    dvla::epoch_order order({base_->size(), options_.batch, options_.repeats, true, options_.run.seed});
+    dvla::epoch_order order({base_->size(), options_.batch, options_.repeats, true, options_.run.seed, dvla::share_of(ranks_)});
     auto const what = augmentation_of(options_, how_);
     auto const settings = settings_of(options_);
     if constexpr (!Device::is_host) {
@@ -132,33 +135,34 @@ class pretraining {
  private:
   template <class Loader>
   void train(Loader& loader, dvla::pretrain_settings const& settings) {
-    folder_.make();
-    dvla::pretrainer trainer(net_, weights_, loader, classes_, settings, device_);
+    if (leads()) folder_.make();
+    dvla::pretrainer trainer(net_, weights_, loader, classes_, settings, device_, ranks_);
     if (before_) trainer.state() = dvla::load_training(*before_, weights_, trainer.optimizer(), trainer.average());
     before_.reset();
     dvla::checkpoint_texts const texts{{"dvla.configuration", configuration_.dump()}};
     auto const save = [&] {
-      dvla::save_training(folder_.last(), weights_, trainer.optimizer(), trainer.state(), texts, trainer.average());
+      trainer.average_statistics();
+      if (leads()) dvla::save_training(folder_.last(), weights_, trainer.optimizer(), trainer.state(), texts, trainer.average());
     };
-    line_.note(format("%s: %zu parameters, %zu classes, %zu images, %llu steps of %zu; from step %llu", options_.model.c_str(),
-                      weights_.count(), classes_, base_->size(), static_cast<unsigned long long>(trainer.total_steps()),
-                      options_.batch, static_cast<unsigned long long>(first_)));
+    tell_begin(trainer.total_steps());
     save_clock saves(options_.run.save_every);
     double const seconds_at_start = trainer.state().seconds;
     double next_validation = validation_after(static_cast<double>(first_) / static_cast<double>(loader.steps_per_epoch()));
     while (!trainer.done()) {
-      auto const report = trainer.step();
-      show(report, seconds_at_start);
-      if (val_ && report.epoch >= next_validation && !trainer.done()) {
+      // What goes by a process's own clock or signals is asked for, so that all ranks do it after the same step.
+      auto const report = trainer.step({leads() && saves.due(trainer.state().step + 1), stop_requested != 0});
+      if (leads()) show(report, seconds_at_start);
+      if (options_.validate_every > 0 && report.epoch >= next_validation && !trainer.done()) {
         next_validation = validation_after(report.epoch);
-        line_.note(format("epoch %.1f: ", report.epoch) + validate());
+        trainer.average_statistics();
+        if (leads()) line_.note(format("epoch %.1f: ", report.epoch) + validate());
       }
-      if (saves.due(report.step) || trainer.done()) save();
-      if (stop_requested) {
-        save();
+      bool const stops = report.wishes.stop || (ranks_.size() == 1 && stop_requested != 0);
+      if (report.wishes.save || stops || trainer.done()) save();
+      if (stops)
         throw interrupted{dvla::concat("stopped at step ", report.step, "; --resume continues from ", folder_.last().string())};
-      }
     }
+    if (!leads()) return;
     if (auto const* average = trainer.average()) {
       weights_.weights().write(average->read());
       weights_.weights_changed();
@@ -169,8 +173,19 @@ class pretraining {
     if (val_) std::printf("%s\n", validate().c_str());
   }
 
+  /// Whether this is the process that writes and tells.
+  [[nodiscard]] bool leads() const { return ranks_.rank() == 0; }
+
+  void tell_begin(std::uint64_t steps) {
+    if (!leads()) return;
+    std::string const shared = ranks_.size() > 1 ? format(" shared by %zu processes", ranks_.size()) : "";
+    line_.note(format("%s: %zu parameters, %zu classes, %zu images, %llu steps of %zu%s; from step %llu", options_.model.c_str(),
+                      weights_.count(), classes_, base_->size(), static_cast<unsigned long long>(steps), options_.batch, shared.c_str(),
+                      static_cast<unsigned long long>(first_)));
+  }
+
   [[nodiscard]] double validation_after(double epoch) const {
-    return val_ ? (std::floor(epoch / options_.validate_every) + 1) * options_.validate_every : 0;
+    return options_.validate_every > 0 ? (std::floor(epoch / options_.validate_every) + 1) * options_.validate_every : 0;
   }
   [[nodiscard]] std::string validate() const { return validate_backbone(net_, {val_.get(), how_, {}, 0, pool_}, device_); }
 
@@ -188,6 +203,7 @@ class pretraining {
   run_folder const& folder_;
   dvla::executor* pool_;
   Device device_;
+  Ranks ranks_;
   std::string preprocess_;
   dvla::preprocessing how_;
   std::unique_ptr<dvla::image_source> base_, val_;
@@ -206,7 +222,8 @@ void pretrain(pretrain_options const& o) {
   watch_signals();
   run_folder const folder(o.run);
   dvla::thread_pool pool(o.run.threads);
-  pretraining<Backbone, Device>(o, folder, &pool, device_of<Device>(pool)).run();
+  auto const [device, ranks] = join_ranks<Device>(pool);
+  pretraining<Backbone, Device, std::remove_cvref_t<decltype(ranks)>>(o, folder, &pool, device, ranks).run();
 }
 
 }  // namespace cli

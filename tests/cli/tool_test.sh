@@ -74,6 +74,9 @@ printf '{"classes": {"one": {"attributes": ["red"], "description": "red"}}}' >fe
 expect_failure 1 'has no vectors for 24 classes' $dvla meta-train $base --checkpoint straight/model.safetensors --semantics few.json --out x3
 expect_failure 1 'does not fit the model' $dvla evaluate $base --model conv4-32 --checkpoint straight/model.safetensors
 expect_failure 1 'without dvla-rl' $dvla evaluate $base --checkpoint straight/model.safetensors --method dvla-rl --semantics data/semantics.json
+expect_failure 1 'works in a single process, but this is rank 1 of 2' env RANK=1 WORLD_SIZE=2 $pretrain --out x1
+expect_failure 1 'RANK is set but WORLD_SIZE is not' env RANK=1 $pretrain --out x1
+expect_failure 1 'meta-train works in a single process' env RANK=0 WORLD_SIZE=2 $meta --out x2
 [ ! -e x1 ] && [ ! -e x2 ] && [ ! -e x3 ] || stop "a run that could not begin left a folder behind"
 head -c 1000 straight/model.safetensors >cut.safetensors
 expect_failure 1 'cut.safetensors' $dvla evaluate $base --model visformer-small-32 --checkpoint cut.safetensors

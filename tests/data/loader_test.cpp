@@ -171,6 +171,30 @@ TEST_CASE("batches are equal for any number of workers or threads, in memory or 
   CHECK(!std::equal(expected[0].pixels.begin(), half, half));
 }
 
+TEST_CASE("the shares of two processes are the images of the whole batch, augmented as there") {
+  auto const folder = small_data_set();
+  dvla::image_source const source(dvla::open_image_folder(folder->path()));
+  auto const loader = [&](dvla::batch_share const& share) {
+    return std::make_unique<dvla::batch_loader>(source, dvla::epoch_order({source.size(), 8, 2, true, 3, share}), small, everything(), 41,
+                                                dvla::loader_settings{1, 2, 0});
+  };
+  auto const whole = loader({}), first = loader({0, 2}), second = loader({1, 2});
+  for (int step = 0; step < 5; ++step) {
+    auto const& all = whole->next();
+    for (std::size_t rank = 0; rank < 2; ++rank) {
+      auto const& mine = (rank == 0 ? first : second)->next();
+      REQUIRE(mine.indices.size() == 4);
+      for (std::size_t i = 0; i < 4; ++i) {
+        auto const place = dvla::batch_share{rank, 2}.place(i, 4);
+        CHECK(mine.indices[i] == all.indices[place]);
+        CHECK(mine.labels[i] == all.labels[place]);
+        CHECK(std::equal(mine.pixels.data() + i * small.size(), mine.pixels.data() + (i + 1) * small.size(),
+                         all.pixels.data() + place * small.size()));
+      }
+    }
+  }
+}
+
 TEST_CASE("a damaged file stops the consumer with its name, at its step, with and without workers") {
   auto const folder = small_data_set();
   auto const victim = folder->path() / "class1" / "3.png";

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <dvla/autodiff/cell.hpp>
+#include <dvla/core/batch_share.hpp>
 #include <dvla/core/philox.hpp>
 #include <dvla/core/shape.hpp>
 #include <dvla/core/tensor.hpp>
@@ -34,6 +35,10 @@ class context {
   /// Training mode: batch statistics in BatchNorm, drop-path and dropout at work. Off at first.
   [[nodiscard]] bool training() const { return training_; }
   void training(bool on) { training_ = on; }
+
+  /// Which part of each batch the samples are, where several processes share it: draws for a sample go by its place in the whole.
+  [[nodiscard]] batch_share const& share() const { return share_; }
+  void share(batch_share const& part) { share_ = part; }
 
   /// Names the random numbers of what follows: the same seed and step give the same draws, in the order of the calls.
   void begin_step(std::uint64_t seed, std::uint64_t step) {
@@ -109,6 +114,7 @@ class context {
   std::uint64_t seed_ = 0, step_ = 0;
   std::uint32_t draws_ = 0;
   bool training_ = false;
+  batch_share share_;
 };
 
 /// Computes without recording: values are freed as soon as nothing refers to them.

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include <dvla/core/batch_share.hpp>
 #include <dvla/core/error.hpp>
 #include <dvla/core/philox.hpp>
 
@@ -31,13 +32,17 @@ class epoch_order {
                               ///< one after the other that many times
     bool drop_last = true;    ///< whether the incomplete batch at the end of an epoch is left out
     std::uint64_t seed = 0;
+    batch_share share{};      ///< the part of each batch that batch() gives, where several processes share it
   };
 
-  /// Throws if the batch is no multiple of repeats or an epoch would have no batch.
+  /// Throws if the batch is no multiple of repeats or cannot be shared, or if an epoch would have no batch.
   explicit epoch_order(settings const& s) : settings_(s) {
     expect(s.images > 0 && s.images < 0xffffffffu, "epoch_order: ", s.images, " images; expected 1 to 2^32 - 2");
     expect(s.batch > 0 && s.repeats > 0 && s.batch % s.repeats == 0, "epoch_order: a batch of ", s.batch, " with ", s.repeats,
            " repeats of an image; the batch must be a multiple of the repeats");
+    expect(s.share.size == 1 || (s.drop_last && s.batch % (2 * s.share.size) == 0), "epoch_order: a batch of ", s.batch, " for ",
+           s.share.size, " processes; it must be a multiple of ", 2 * s.share.size,
+           ", since an image and its mirror image in the batch stay together, and incomplete batches must be left out");
     distinct_ = s.batch / s.repeats;
     steps_ = s.drop_last ? s.images / distinct_ : (s.images + distinct_ - 1) / distinct_;
     expect(steps_ > 0, "epoch_order: ", s.images, " images do not fill one batch of ", distinct_,
@@ -47,7 +52,9 @@ class epoch_order {
   [[nodiscard]] std::size_t steps_per_epoch() const { return steps_; }
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t step) const { return step / steps_; }
 
-  /// The images of a step, in the order of the batch.
+  [[nodiscard]] batch_share const& share() const { return settings_.share; }
+
+  /// The images of a step, or this process's share of them, in the order of the batch.
   [[nodiscard]] std::vector<std::uint32_t> batch(std::uint64_t step) {
     if (order_.empty() || epoch_ != epoch_of(step)) {
       epoch_ = epoch_of(step);
@@ -58,7 +65,10 @@ class epoch_order {
     out.reserve((end - begin) * settings_.repeats);
     for (std::size_t copy = 0; copy < settings_.repeats; ++copy)
       out.insert(out.end(), order_.begin() + static_cast<std::ptrdiff_t>(begin), order_.begin() + static_cast<std::ptrdiff_t>(end));
-    return out;
+    if (settings_.share.size == 1) return out;
+    std::vector<std::uint32_t> mine(out.size() / settings_.share.size);
+    for (std::size_t i = 0; i < mine.size(); ++i) mine[i] = out[settings_.share.place(i, mine.size())];
+    return mine;
   }
 
  private:

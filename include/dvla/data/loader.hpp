@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <dvla/core/batch_share.hpp>
 #include <dvla/core/error.hpp>
 #include <dvla/core/parallel.hpp>
 #include <dvla/core/philox.hpp>
@@ -20,18 +21,18 @@
 
 namespace dvla::inline DVLA_ABI {
 
-/// Prepares the images into out (indices.size() x image x image x 3). Image p of the batch draws from the stream (seed,
-/// augment, p, step), so the result is a function of seed, step, place in the batch and image alone. Throws naming the file
-/// that cannot be decoded, or if out has the wrong size.
+/// Prepares the images into out (indices.size() x image x image x 3). Image p of the whole batch draws from the stream (seed,
+/// augment, p, step), so the result is a function of seed, step, place in the batch and image alone; the indices may be the share
+/// of one process. Throws naming the file that cannot be decoded, or if out has the wrong size.
 inline void load_batch(image_source const& source, std::span<std::uint32_t const> indices, std::uint64_t step,
                        preprocessing const& how, augmentation const& what, std::uint64_t seed, executor* pool,
-                       std::span<float> out) {
+                       std::span<float> out, batch_share const& share = {}) {
   expect(out.size() == indices.size() * how.size(), "load_batch: ", out.size(), " floats for ", indices.size(), " images of ",
          how.image, "x", how.image, "x3; give ", indices.size() * how.size());
   parallel_for(pool, indices.size(), 8, [&](std::size_t begin, std::size_t end) {
     image scratch;
     for (std::size_t p = begin; p < end; ++p) {
-      random_stream random(seed, draw::augment, static_cast<std::uint32_t>(p), step);
+      random_stream random(seed, draw::augment, static_cast<std::uint32_t>(share.place(p, indices.size())), step);
       image const& picture = source.read(indices[p], scratch);
       auto const drawn = draw_augmentation(what, how, picture.height, picture.width, random);
       apply(picture, how, drawn, out.subspan(p * how.size(), how.size()));
@@ -126,7 +127,7 @@ class batch_loader {
     batch.labels.clear();
     for (auto const i : batch.indices) batch.labels.push_back(source_.label(i));
     batch.pixels.resize(batch.indices.size() * how_.size());
-    load_batch(source_, batch.indices, batch.step, how_, what_, seed_, nullptr, batch.pixels);
+    load_batch(source_, batch.indices, batch.step, how_, what_, seed_, nullptr, batch.pixels, order_.share());
   }
 
   void work() {

@@ -28,7 +28,8 @@ template <class X, class Join>
   if (!context.training() || rate <= 0) return join(x + accumulator);
   expect(rate < 1, "drop-path: a rate of ", rate, " would drop every branch; give one below 1");
   auto kept = make_variable<T>(context, detail::one_a_sample<X::rank>(x.shape()[0]));
-  drop_samples(context.device(), x.shape()[0], rate, context.next_stream(draw::drop_path), kept.data_pointer());
+  drop_samples(context.device(), x.shape()[0], rate, context.next_stream(draw::drop_path), kept.data_pointer(),
+               context.share());
   return join(x + accumulator * kept);
 }
 

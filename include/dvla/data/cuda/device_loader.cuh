@@ -53,8 +53,8 @@ inline batch_mix mix_of_step(device_batch_settings const& settings, std::size_t 
 }  // namespace detail
 
 /// The batches of consecutive steps without end, equal to those of batch_loader, apply(batch_mix) and soft_targets with the same
-/// seed but where a rounding falls on an edge. Pixels and targets stay at their addresses; the host waits at most for the upload
-/// of two steps ago.
+/// order and seed but where a rounding falls on an edge. Pixels and targets stay at their addresses; the host waits at most for
+/// the upload of two steps ago.
 template <class X, precision P = precision::f32>
 class device_loader {
  public:
@@ -86,7 +86,7 @@ class device_loader {
     batch_.labels.clear();
     for (auto const i : batch_.indices) batch_.labels.push_back(images_.label(i));
     auto const mix = detail::mix_of_step(settings_, images_.how().image, batch_.step);
-    auto const there = images_.upload(batch_.indices, batch_.step, mix);
+    auto const there = images_.upload(batch_.indices, batch_.step, mix, order_.share());
     images_.make(there, batch_.size(), pixels());
     kernels::soft_targets(images_.device(), batch_.size(), there.labels, settings_.classes, settings_.label_smoothing, there.mix,
                           targets());

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <dvla/core/batch_share.hpp>
 #include <dvla/core/parallel.hpp>
 #include <dvla/data/cuda/augment.cuh>
 #include <dvla/data/cuda/transfer.cuh>
@@ -74,8 +75,9 @@ class resident_images {
     make(upload(indices, step, {}), indices.size(), out);
   }
 
-  /// Draws for a batch and uploads what was drawn, the mix and the labels.
-  [[nodiscard]] batch_plan upload(std::span<std::uint32_t const> indices, std::uint64_t step, batch_mix const& mix) const {
+  /// Draws for a batch, or one process's share of it, and uploads what was drawn, the mix and the labels.
+  [[nodiscard]] batch_plan upload(std::span<std::uint32_t const> indices, std::uint64_t step, batch_mix const& mix,
+                                  batch_share const& share = {}) const {
     std::size_t const count = indices.size(), labels_at = sizeof(mix_plan) + count * sizeof(image_plan);
     std::size_t const bytes = labels_at + count * sizeof(std::uint32_t);
     static_assert(sizeof(mix_plan) % alignof(image_plan) == 0 && alignof(image_plan) >= alignof(std::uint32_t));
@@ -84,7 +86,8 @@ class resident_images {
     new (host) mix_plan(mix);
     parallel_for(pool_, count, 64, [&](std::size_t begin, std::size_t end) {
       for (std::size_t p = begin; p < end; ++p) {
-        new (host + sizeof(mix_plan) + p * sizeof(image_plan)) image_plan(drawn(indices[p], static_cast<std::uint32_t>(p), step));
+        auto const place = static_cast<std::uint32_t>(share.place(p, count));
+        new (host + sizeof(mix_plan) + p * sizeof(image_plan)) image_plan(drawn(indices[p], place, step));
         std::memcpy(host + labels_at + p * sizeof(std::uint32_t), &labels_[indices[p]], sizeof(std::uint32_t));
       }
     });
