@@ -34,7 +34,7 @@ struct pretrain_report {
 
 /// Trains a classifier step by step. Batches is anything with next(), which gives {step, labels, pixels}, and
 /// steps_per_epoch(), such as batch_loader; or whose next() gives {step, pixels, targets} in the device's memory, always at the
-/// same addresses and mixed already, such as device_loader. Results are equal for any number of threads; with a time limit they
+/// same addresses and mixed already, such as device_batches. Results are equal for any number of threads; with a time limit they
 /// depend on the clock.
 template <class Model, class Batches, class Device = cpu>
 class pretrainer {
