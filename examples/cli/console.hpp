@@ -87,4 +87,9 @@ template <class... Values>
   return text;
 }
 
+/// ", 12 % of the time waiting for them": behind a figure of images a second.
+[[nodiscard]] inline std::string waiting(double waited, double seconds) {
+  return format(", %.0f %% of the time waiting for them", seconds > 0 ? 100 * waited / seconds : 0.0);
+}
+
 }  // namespace cli

@@ -3,6 +3,7 @@
 
 #include <dvla/version.hpp>
 
+#include "image_supply.hpp"
 #include "learner.hpp"
 
 namespace cli {
@@ -13,7 +14,7 @@ struct evaluation_data {
   std::optional<dvla::class_vectors> vectors;
 
   evaluation_data(evaluate_options const& o, learner_choice const& choice, dvla::tensor_archive const& archive,
-                  dvla::executor* pool) {
+                  dvla::executor* pool, bool host_prepares) {
     if (choice.method != "prototypical") {
       auto const bank = dvla::read_bank(choice.semantics, choice.phrases);
       vectors = dvla::vectors_of(bank, dvla::open_split(o.data.root, o.split).classes);
@@ -24,13 +25,13 @@ struct evaluation_data {
       }
       dvla::transform(*vectors, choice.transform, centre);
     }
-    images = open_images(o.data, o.split, pool);
+    images = open_images(o.data, o.split, pool, host_prepares);
   }
 };
 
 inline void write_report(evaluate_options const& o, json const& configuration, dvla::evaluation const& result) {
   auto const [mean, half] = result.accuracy();
-  json const report{{"accuracy", 100 * mean},
+  json report{{"accuracy", 100 * mean},
                     {"interval", 100 * half},
                     {"episodes", result.accuracies},
                     {"way", o.way},
@@ -44,6 +45,7 @@ inline void write_report(evaluate_options const& o, json const& configuration, d
                     {"seconds", result.seconds},
                     {"images_per_second", result.images_per_second()},
                     {"version", DVLA_VERSION_STRING}};
+  if (o.compute.device != "cpu") report["seconds_waiting_for_images"] = result.waited;
   dvla::write_atomically(o.json, report.dump(1) + "\n");
 }
 
@@ -52,7 +54,7 @@ template <class Model, class Device>
 void evaluate(evaluate_options const& o, json const& configuration, Model const& model, evaluation_data const& data,
               dvla::executor* pool, Device const& device) {
   auto const how = dvla::evaluation_preprocessing(configuration.at("preprocess").get<std::string>(), dvla::image_side<Model>);
-  dvla::folder_images const images{data.images.get(), how, {}, 0, pool};
+  auto const images = image_supply<Device>(device, o.data, o.compute, pool).episodes(*data.images, how, {}, 0);
   auto const episodes = dvla::fixed_episodes(images.images_per_class(), {o.way, o.shot, o.query}, o.episodes, o.seed);
   progress_line line;
   auto const result = dvla::evaluate_episodes(
@@ -60,7 +62,9 @@ void evaluate(evaluate_options const& o, json const& configuration, Model const&
         double const fraction = static_cast<double>(so_far.accuracies.size()) / static_cast<double>(episodes.size());
         if (!line.due(fraction)) return;
         auto const [mean, half] = so_far.accuracy();
-        line.show(fraction, format("%.2f +- %.2f %%  %.0f images/s", 100 * mean, 100 * half, so_far.images_per_second()));
+        auto text = format("%.2f +- %.2f %%  %.0f images/s", 100 * mean, 100 * half, so_far.images_per_second());
+        if constexpr (!Device::is_host) text += waiting(so_far.waited, so_far.seconds);
+        line.show(fraction, text);
       });
   line.clear();
   auto const [mean, half] = result.accuracy();

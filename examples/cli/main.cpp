@@ -61,13 +61,16 @@ void add_data(CLI::App& app, cli::data_options& o) {
   app.add_option("--data", o.root, "data set: a folder with base, val and novel")->required();
   app.add_option("--preprocess", o.preprocess, "imagenet (256, centre crop 224; default), cifar, imagenet-short")
       ->check(CLI::IsMember({"imagenet", "cifar", "imagenet-short"}));
-  app.add_flag("--in-memory", o.in_memory, "decode every image once and keep it, on a card in its memory");
+  app.add_flag("--in-memory", o.in_memory, "decode every image once and keep it on the host, where that prepares them");
 }
 
 void add_compute(CLI::App& app, cli::compute_options& o) {
   app.add_option("--device", o.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
   app.add_option("--precision", o.precision, "of a card: f32 (strict), tf32 (default) or bf16")
       ->check(CLI::IsMember({"f32", "tf32", "bf16"}));
+  app.add_option("--images-on", o.images_on,
+                 "with a card: card (decoded once into its memory, prepared there), host, or auto (default): the card where they fit")
+      ->check(CLI::IsMember({"auto", "card", "host"}));
 }
 
 void add_run(CLI::App& app, cli::run_options& o) {

@@ -1,6 +1,7 @@
 // dvla meta-train: episodes of base classes, validation after every epoch, the best model kept.
 #pragma once
 
+#include "image_supply.hpp"
 #include "learner.hpp"
 
 namespace cli {
@@ -45,13 +46,19 @@ inline void add_configuration(json& c, meta_options const& o) {
   return text;
 }
 
+/// How fast episodes of so many images went through a card.
+[[nodiscard]] inline std::string speed_of(std::uint64_t episodes, std::size_t images, double seconds, double waited) {
+  double const in_all = static_cast<double>(episodes) * static_cast<double>(images);
+  return format("  %.0f images/s", seconds > 0 ? in_all / seconds : 0.0) + waiting(waited, seconds);
+}
+
 /// Base and validation images, and what their classes mean.
 struct meta_data {
   std::unique_ptr<dvla::image_source> base, val;
   std::optional<dvla::class_vectors> base_vectors, val_vectors;
   dvla::bank_centre centre;
 
-  meta_data(meta_options const& o, learner_choice const& choice, dvla::executor* pool) {
+  meta_data(meta_options const& o, learner_choice const& choice, dvla::executor* pool, bool host_prepares) {
     if (choice.method != "prototypical") {  // before any image: a missing class is found at once
       auto const bank = dvla::read_bank(choice.semantics, choice.phrases);
       base_vectors = dvla::vectors_of(bank, dvla::open_split(o.data.root, "base").classes);
@@ -60,8 +67,8 @@ struct meta_data {
       dvla::transform(*base_vectors, choice.transform, centre);
       dvla::transform(*val_vectors, choice.transform, centre);
     }
-    base = open_images(o.data, "base", pool);
-    val = open_images(o.data, "val", pool);
+    base = open_images(o.data, "base", pool, host_prepares);
+    val = open_images(o.data, "val", pool, host_prepares);
   }
 };
 
@@ -72,8 +79,9 @@ void meta_train(meta_options const& o, learner_choice const& choice, json const&
                 Device const& device) {
   constexpr std::size_t side = dvla::image_side<Model>;
   auto const how = dvla::evaluation_preprocessing(configuration.at("preprocess").get<std::string>(), side);
-  dvla::folder_images const base{data.base.get(), how, dvla::training_augmentation(o.augment), o.run.seed, pool};
-  dvla::folder_images const val{data.val.get(), how, {}, 0, pool};
+  image_supply<Device> const supply(device, o.data, o.compute, pool);
+  auto const base = supply.episodes(*data.base, how, dvla::training_augmentation(o.augment), o.run.seed);
+  auto const val = supply.episodes(*data.val, how, {}, 0);
   auto const vectors = [&](auto const& v) { return v ? &*v : nullptr; };
   dvla::meta_trainer trainer(model, weights, base, vectors(data.base_vectors), settings_of(o), device);
   if (folder.continues()) {
@@ -91,13 +99,22 @@ void meta_train(meta_options const& o, learner_choice const& choice, json const&
                    trainer.episodes_per_epoch(), static_cast<unsigned long long>(trainer.state().step)));
   auto const save = [&] { dvla::save_training(folder.last(), weights, trainer.optimizer(), trainer.state(), texts); };
   save_clock saves(o.run.save_every);
+  auto const begin = trainer.state();
+  double validating = 0;
+  auto const text_of = [&](auto const& report) {
+    std::string text = line_of(report);
+    if constexpr (!Device::is_host)
+      text += speed_of(report.step - begin.step, o.way * (o.shot + o.query), report.seconds - begin.seconds - validating, report.waited);
+    return text;
+  };
   while (!trainer.done()) {
     auto const& report = trainer.step();
-    if (line.due(trainer.progress())) line.show(trainer.progress(), line_of(report));
+    if (line.due(trainer.progress())) line.show(trainer.progress(), text_of(report));
     bool const epoch_end = trainer.at_epoch_end();
     if (epoch_end) {
       dvla::evaluation result;
       bool const best = trainer.validate(val, vectors(data.val_vectors), result);
+      validating += result.seconds;
       auto const [mean, half] = result.accuracy();
       if (best) dvla::save_model(folder.file("best.safetensors"), weights, trainer.state().step, texts);
       line.note(format("epoch %.0f: %s  validation %.2f +- %.2f %%%s", std::ceil(report.epoch), line_of(report).c_str(), 100 * mean,

@@ -33,6 +33,8 @@ constexpr entry models[] = {DVLA_TOOL_MODEL("visformer-tiny-224", visformer_tiny
   if (where.device == "cpu") {
     dvla::expect(!where.precision || *where.precision == "f32", "--precision ", where.precision.value_or(""),
                  " is for --device cuda; the CPU computes in f32");
+    dvla::expect(!where.images_on, "--images-on ", where.images_on.value_or(""),
+                 " is for --device cuda; for the CPU the host prepares the images");
     return model.cpu;
   }
   std::string const precision = where.precision.value_or("tf32");

@@ -27,6 +27,7 @@ struct learner_options {
 struct compute_options {
   std::string device = "cpu";
   std::optional<std::string> precision;  // of a card: f32, tf32 or bf16
+  std::optional<std::string> images_on;  // what prepares images for a card: auto, card or host
 };
 
 /// How a run is kept and how long it lasts.

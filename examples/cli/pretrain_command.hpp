@@ -1,21 +1,12 @@
 // dvla pretrain: classification of the base classes.
 #pragma once
 
-#include <dvla/data/loader.hpp>
 #include <dvla/fewshot/evaluator.hpp>
-#include <dvla/fewshot/folder_images.hpp>
 #include <dvla/fewshot/pretrainer.hpp>
-#include <dvla/kernels/precision.hpp>
 
+#include "image_supply.hpp"
 #include "ranks.hpp"
 #include "run_support.hpp"
-
-namespace dvla::inline DVLA_ABI {
-
-template <class X, precision P>
-class device_loader;  // data/cuda/device_loader.cuh, which only the models on a card include
-
-}  // namespace dvla::inline DVLA_ABI
 
 namespace cli {
 
@@ -75,8 +66,8 @@ namespace cli {
 }
 
 /// Nearest-prototype accuracy on fixed 5-way 1-shot and 5-shot episodes of the validation classes.
-template <class Backbone, class Device>
-[[nodiscard]] std::string validate_backbone(Backbone const& net, dvla::folder_images const& images, Device const& device) {
+template <class Backbone, class Images, class Device>
+[[nodiscard]] std::string validate_backbone(Backbone const& net, Images const& images, Device const& device) {
   dvla::nearest_prototype<Backbone> const classifier{net};
   std::string text = "validation, 600 episodes 5-way:";
   for (std::size_t const shot : {1u, 5u}) {
@@ -95,13 +86,13 @@ class pretraining {
   pretraining(pretrain_options const& o, run_folder const& folder, dvla::executor* pool, Device const& device, Ranks const& ranks)
       : options_(o),
         folder_(folder),
-        pool_(pool),
         device_(device),
         ranks_(ranks),
         preprocess_(o.data.preprocess.value_or("imagenet")),
         how_(dvla::evaluation_preprocessing(preprocess_, Backbone::config.image)),
-        base_(open_images(o.data, "base", pool)),
-        val_(o.validate_every > 0 && leads() ? open_images(o.data, "val", pool) : nullptr),
+        base_(open_images(o.data, "base", pool, Device::is_host)),
+        val_(o.validate_every > 0 && leads() ? open_images(o.data, "val", pool, Device::is_host) : nullptr),
+        supply_(device, o.data, o.compute, pool),
         classes_(base_->folder().classes.size()),
         configuration_(pretrain_configuration(o, classes_, preprocess_)),
         net_(classes_),
@@ -116,20 +107,11 @@ class pretraining {
 
   /// Trains to the end and writes the model.
   void run() {
-    dvla::epoch_order order({base_->size(), options_.batch, options_.repeats, true, options_.run.seed, dvla::share_of(ranks_)});
-    auto const what = augmentation_of(options_, how_);
+    dvla::epoch_order const order({base_->size(), options_.batch, options_.repeats, true, options_.run.seed, dvla::share_of(ranks_)});
     auto const settings = settings_of(options_);
-    if constexpr (!Device::is_host) {
-      if (options_.data.in_memory) {  // on the card
-        using pixel = typename Device::template stored<float>;
-        dvla::device_loader<pixel, Device::arithmetic> loader(
-            device_, *base_, order, how_, what, {classes_, settings.mix, settings.label_smoothing, settings.seed, first_}, pool_);
-        return train(loader, settings);
-      }
-    }
-    std::size_t const workers = pool_->threads() == 1 ? 0 : std::max<std::size_t>(1, pool_->threads() / (Device::is_host ? 4 : 1));
-    dvla::batch_loader loader(*base_, order, how_, what, options_.run.seed, {workers, workers + 1, first_});
-    train(loader, settings);
+    if (val_) val_images_.emplace(supply_.episodes(*val_, how_, {}, 0));
+    auto const loader = supply_.batches(*base_, order, how_, augmentation_of(options_, how_), classes_, settings, first_);
+    train(*loader, settings);
   }
 
  private:
@@ -187,26 +169,27 @@ class pretraining {
   [[nodiscard]] double validation_after(double epoch) const {
     return options_.validate_every > 0 ? (std::floor(epoch / options_.validate_every) + 1) * options_.validate_every : 0;
   }
-  [[nodiscard]] std::string validate() const { return validate_backbone(net_, {val_.get(), how_, {}, 0, pool_}, device_); }
+  [[nodiscard]] std::string validate() const { return validate_backbone(net_, *val_images_, device_); }
 
   void show(dvla::pretrain_report const& report, double seconds_at_start) {
     ++counted_;
     mean_loss_ += (report.loss - mean_loss_) / static_cast<double>(std::min<std::uint64_t>(counted_, 50));
     if (!line_.due(report.progress)) return;
     double const seconds = report.seconds - seconds_at_start;
-    line_.show(report.progress, format("epoch %.2f  loss %.4f  rate %.2e  %.0f images/s, %.0f %% of the time waiting for them",
-                                       report.epoch, mean_loss_, report.rate,
-                                       static_cast<double>(counted_ * options_.batch) / seconds, 100 * report.waited / seconds));
+    line_.show(report.progress, format("epoch %.2f  loss %.4f  rate %.2e  %.0f images/s", report.epoch, mean_loss_, report.rate,
+                                       static_cast<double>(counted_ * options_.batch) / seconds) +
+                                    waiting(report.waited, seconds));
   }
 
   pretrain_options const& options_;
   run_folder const& folder_;
-  dvla::executor* pool_;
   Device device_;
   Ranks ranks_;
   std::string preprocess_;
   dvla::preprocessing how_;
   std::unique_ptr<dvla::image_source> base_, val_;
+  image_supply<Device> supply_;
+  std::optional<typename image_supply<Device>::images> val_images_;
   std::size_t classes_;
   json configuration_;
   Backbone net_;

@@ -17,11 +17,12 @@ namespace cli {
 
 using nlohmann::json;
 
-/// A split of the data set; decoded once where memory is wanted.
+/// A split of the data set; decoded once where memory is wanted and the host is known to be what prepares the images.
 [[nodiscard]] inline std::unique_ptr<dvla::image_source> open_images(data_options const& data, std::string const& split,
-                                                                     dvla::executor* pool) {
+                                                                     dvla::executor* pool, bool host_prepares) {
+  bool const keep = data.in_memory && host_prepares;
   return std::make_unique<dvla::image_source>(
-      dvla::open_split(data.root, split), data.in_memory ? dvla::image_storage::in_memory : dvla::image_storage::on_demand, pool);
+      dvla::open_split(data.root, split), keep ? dvla::image_storage::in_memory : dvla::image_storage::on_demand, pool);
 }
 
 /// The device of a command: the CPU with the threads of the pool, or a card.

@@ -67,6 +67,7 @@ $dvla info --checkpoint backbone.safetensors | grep -q 'learned elements' || sto
 expect_failure 2 'model' $dvla pretrain --data data --model no-such-model --out x
 expect_failure 2 'subcommand' $dvla
 expect_failure 1 'the data set.s folder does not exist' $dvla pretrain --data nowhere --model conv4-32 --out x1
+expect_failure 1 'images-on card is for --device cuda' $dvla pretrain --data data --model conv4-32 --images-on card --out x1
 expect_failure 1 'add --resume' $pretrain --out straight
 expect_failure 1 'was made with lr' $pretrain --lr 1 --out straight --resume
 expect_failure 1 'give --semantics' $dvla meta-train $base --checkpoint straight/model.safetensors --out x2

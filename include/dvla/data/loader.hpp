@@ -55,10 +55,12 @@ struct loader_settings {
 };
 
 /// The batches of consecutive steps without end. Each worker prepares a whole batch on its own; batches come out in the order
-/// of their steps. next() is for one thread. The source must outlive the loader.
+/// of their steps. next() is for one thread. The source must outlive the loader. An Order has batch(step), the images of a step,
+/// which is called by one thread at a time, and, for steps_per_epoch(), that.
+template <class Order = epoch_order>
 class batch_loader {
  public:
-  batch_loader(image_source const& source, epoch_order order, preprocessing const& how, augmentation const& what,
+  batch_loader(image_source const& source, Order order, preprocessing const& how, augmentation const& what,
                std::uint64_t seed, loader_settings const& settings)
       : source_(source),
         order_(std::move(order)),
@@ -153,7 +155,7 @@ class batch_loader {
   }
 
   image_source const& source_;
-  epoch_order order_;
+  Order order_;
   preprocessing how_;
   augmentation what_;
   std::uint64_t seed_;

@@ -5,7 +5,7 @@
 #include <chrono>
 
 #include <dvla/fewshot/accuracy.hpp>
-#include <dvla/fewshot/learner.hpp>
+#include <dvla/fewshot/episode_source.hpp>
 #include <dvla/kernels/cpu/replay.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -15,6 +15,7 @@ struct evaluation {
   std::vector<double> accuracies{};
   std::size_t images = 0;  ///< that went through the network
   double seconds = 0;
+  double waited = 0;  ///< of the seconds, those spent on getting images to a device with memory of its own
 
   /// Mean and 95 % interval over the episodes.
   [[nodiscard]] interval accuracy() const { return confidence_interval(accuracies); }
@@ -127,28 +128,33 @@ void evaluate_gated(Model const& model, Images const& images, class_vectors cons
   }
 }
 
-/// Accuracies of whole episodes on a device with memory of its own: a recorded episode is replayed.
+/// Accuracies of whole episodes on a device with memory of its own: a recorded episode is replayed, and the next one issued
+/// before the accuracy of the last is read, so that the device does not wait for the host.
 template <class Model, class Images, class Device, class Progress>
 void evaluate_on(Device const& device, Model const& model, Images const& images, class_vectors const* vectors,
                  std::span<episode const> episodes, Progress const& progress, evaluation& out) {
-  constexpr std::size_t side = image_side<Model>;
   inference<Device> context(device);
   replay<Device> recorded_episode;
-  episode_stage<side, Device> stage;
+  episode_source<image_side<Model>, Device, Images> source(
+      device, images, vectors, [episodes](std::uint64_t i) { return i < episodes.size() ? episodes[i] : episode{}; });
   tensor<float, shape<1>, Device> accuracy;
-  for (auto const& e : episodes) {
-    auto const batch = load_episode<side>(images, e, vectors, 0);
-    auto const in = stage.put(device, batch);
+  returned<float, Device> shares;
+  auto const take = [&](episode const& e) {
+    out.accuracies.push_back(exact_share(static_cast<double>(shares.get()), e.query.size()));
+    out.images += e.support.size() + e.query.size();
+    out.waited = source.waited();
+    progress(out);
+  };
+  for (std::size_t i = 0; i < episodes.size(); ++i) {
+    auto const in = source.load(i);
     recorded_episode.run(device, 0, [&] {
       auto const traced = trace_episode(model, context, in, static_cast<float const*>(nullptr));
       copy(device, 1, static_cast<float const*>(traced.accuracy.data_pointer()), accuracy.data());
     });
-    float share = 0;
-    download(device, 1, static_cast<float const*>(accuracy.data()), &share);
-    out.accuracies.push_back(exact_share(static_cast<double>(share), batch.queries));
-    out.images += batch.supports + batch.queries;
-    progress(out);
+    shares.send(device, accuracy.data());
+    if (i > 0) take(episodes[i - 1]);
   }
+  if (!episodes.empty()) take(episodes.back());
 }
 
 }  // namespace detail

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include <dvla/fewshot/episode_sampler.hpp>
-#include <dvla/kernels/staging.hpp>
 #include <dvla/models/dvla_rl.hpp>
 #include <dvla/models/prototypical_network.hpp>
 #include <dvla/nn/training_state.hpp>
@@ -31,16 +30,26 @@ struct episode_batch {
   [[nodiscard]] auto query() const { return slice<0>(pixels.view_of(), supports, queries); }
 };
 
+/// The images of an episode in the order of its batch: supports before queries.
+[[nodiscard]] inline std::vector<std::uint32_t> images_of(episode const& drawn) {
+  std::vector<std::uint32_t> all = drawn.support;
+  all.insert(all.end(), drawn.query.begin(), drawn.query.end());
+  return all;
+}
+
+/// The vectors of an episode's classes; empty where `vectors` is null, for a model without semantics.
+[[nodiscard]] inline episode_vectors vectors_of(episode const& drawn, class_vectors const* vectors) {
+  return vectors == nullptr ? episode_vectors{tensor<float, shape<dyn, dyn>>(0, 0), tensor<float, shape<dyn, dyn>>(0, 0)}
+                            : select_classes(*vectors, drawn.classes);
+}
+
 /// Loads an episode. `images` is anything with load(indices, step, floats); vectors is null for a model without semantics.
 template <std::size_t Side, class Images>
 [[nodiscard]] episode_batch<Side> load_episode(Images const& images, episode const& drawn, class_vectors const* vectors,
                                                std::uint64_t step) {
-  std::vector<std::uint32_t> all = drawn.support;
-  all.insert(all.end(), drawn.query.begin(), drawn.query.end());
-  episode_batch<Side> out{
-      drawn.classes.size(), drawn.support.size(), drawn.query.size(), typename episode_batch<Side>::images(all.size()),
-      vectors == nullptr ? episode_vectors{tensor<float, shape<dyn, dyn>>(0, 0), tensor<float, shape<dyn, dyn>>(0, 0)}
-                         : select_classes(*vectors, drawn.classes)};
+  auto const all = images_of(drawn);
+  episode_batch<Side> out{drawn.classes.size(), drawn.support.size(), drawn.query.size(),
+                          typename episode_batch<Side>::images(all.size()), vectors_of(drawn, vectors)};
   images.load(all, step, std::span<float>(out.pixels.data(), out.pixels.size()));
   return out;
 }
@@ -91,23 +100,6 @@ template <class Model, class Context, std::size_t Side, class Device, class T>
 [[nodiscard]] auto trace_episode(Model const& model, Context& context, episode_inputs<Side, Device> const& in, T const*) {
   return model.trace_episode(context(in.support()), context(in.query()), in.way);
 }
-
-/// An episode on its way to the device: persistent memory for its pixels and vectors.
-template <std::size_t Side, class Device>
-class episode_stage {
- public:
-  [[nodiscard]] episode_inputs<Side, Device> put(Device const& device, episode_batch<Side> const& batch) {
-    auto const all = [](auto const& t) { return std::span<float const>(t.data(), t.size()); };
-    auto const& v = batch.vectors;
-    return {batch.way,          batch.supports,
-            batch.queries,      v.local.shape()[0],
-            v.local.shape()[1], pixels_.put(device, all(batch.pixels)),
-            local_.put(device, all(v.local)), global_.put(device, all(v.global))};
-  }
-
- private:
-  staged<float, Device> pixels_, local_, global_;
-};
 
 /// What a model learns from an episode outside the optimizer, and how that is kept and brought back.
 template <class Model, class Output>

@@ -18,7 +18,8 @@ struct meta_settings {
   std::uint64_t seed = 0;
 };
 
-/// Trains a few-shot model episode by episode. Images is anything with images_per_class() and load(), such as folder_images.
+/// Trains a few-shot model episode by episode. Images is anything with images_per_class() and load(), such as folder_images, and
+/// on a device with memory of its own what episode_source takes.
 template <class Model, class Images, class Device = cpu>
 class meta_trainer {
  public:
@@ -26,6 +27,7 @@ class meta_trainer {
   struct report {
     std::uint64_t step = 0;
     double epoch = 0, loss = 0, accuracy = 0, seconds = 0;
+    double waited = 0;                 ///< of the training's seconds in this process, those spent on getting images
     std::vector<gate_report> gates{};  ///< of a model that has any
   };
 
@@ -53,6 +55,10 @@ class meta_trainer {
         settings.episodes_per_epoch > 0 ? settings.episodes_per_epoch : std::max<std::size_t>(1, images_in_all / an_episode);
     state_.seed = settings.seed;
     tape_.training(true);
+    if constexpr (!Device::is_host)
+      source_.emplace(device, images, vectors, [counts = per_class_, shape = settings.shape, seed = settings.seed](std::uint64_t step) {
+        return training_episode(counts, shape, seed, step);
+      });
   }
 
   [[nodiscard]] std::size_t episodes_per_epoch() const { return per_epoch_; }
@@ -72,10 +78,7 @@ class meta_trainer {
   report const& step() {
     using clock = std::chrono::steady_clock;
     auto const begin = clock::now();
-    auto const drawn = training_episode(per_class_, settings_.shape, settings_.seed, state_.step);
-    auto const batch = load_episode<image_side<Model>>(*images_, drawn, vectors_, state_.step);
-    optimizer_.begin_step(1);
-    learn(batch);
+    learn();
     expect(std::isfinite(report_.loss), "meta-tuning: the loss is not finite at step ", state_.step,
            "; lower the rates or clip gradients");
     ++state_.step;
@@ -121,8 +124,13 @@ class meta_trainer {
   }
 
   /// One episode and what it teaches; loss, accuracy and gates go into the report.
-  void learn(episode_batch<image_side<Model>> const& batch) {
+  void learn() {
     if constexpr (Device::is_host) {
+      auto const begin = std::chrono::steady_clock::now();
+      auto const drawn = training_episode(per_class_, settings_.shape, settings_.seed, state_.step);
+      auto const batch = load_episode<image_side<Model>>(*images_, drawn, vectors_, state_.step);
+      report_.waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      optimizer_.begin_step(1);
       tape_.begin_step(settings_.seed, state_.step);
       weights_->zero_gradients();
       auto const out = run_episode(*model_, tape_, batch);
@@ -133,9 +141,12 @@ class meta_trainer {
       if constexpr (requires { out.gates; }) report_.gates.assign(out.gates.begin(), out.gates.end());
       after_step(*model_, out);
     } else {
-      auto const in = stage_.put(tape_.device(), batch);
+      if (!staged_ || staged_->step != state_.step) staged_ = staged_episode{state_.step, source_->load(state_.step)};
+      optimizer_.begin_step(1);
       put_baselines();
-      replay_.run(tape_.device(), state_.step, [&] { learn_from(in); });
+      replay_.run(tape_.device(), state_.step, [&] { learn_from(staged_->inputs); });
+      staged_ = staged_episode{state_.step + 1, source_->load(state_.step + 1)};  // while the device works on this one
+      report_.waited = source_->waited();
       read_figures();
     }
   }
@@ -194,6 +205,12 @@ class meta_trainer {
 
   static constexpr std::size_t most_gates = 2, figures_of_gate = 7;
 
+  /// The episode of a step where a recorded step reads it.
+  struct staged_episode {
+    std::uint64_t step;
+    episode_inputs<image_side<Model>, Device> inputs;
+  };
+
   Model* model_;
   parameters<float, Device>* weights_;
   Images const* images_;
@@ -204,7 +221,8 @@ class meta_trainer {
   adamw<float, Device> optimizer_;
   tape<Device> tape_;
   replay<Device> replay_;
-  episode_stage<image_side<Model>, Device> stage_;
+  std::optional<episode_source<image_side<Model>, Device, Images>> source_;  // of a device with memory of its own
+  std::optional<staged_episode> staged_;
   tensor<float, shape<dyn>, Device> figures_, baselines_;
   std::size_t gates_ = 0;
   training_state state_;

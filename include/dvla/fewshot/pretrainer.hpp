@@ -50,7 +50,7 @@ struct step_message {
 
 /// Trains a classifier step by step. Batches is anything with next(), which gives {step, labels, pixels}, and
 /// steps_per_epoch(), such as batch_loader; or whose next() gives {step, pixels, targets} in the device's memory, always at the
-/// same addresses and mixed already, such as device_loader. Results are equal for any number of threads; with a time limit they
+/// same addresses and mixed already, such as device_batches. Results are equal for any number of threads; with a time limit they
 /// depend on the clock.
 ///
 /// Several processes train one model where a communicator joins them (distributed/communicator.hpp): each takes its share of every

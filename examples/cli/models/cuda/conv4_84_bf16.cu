@@ -1,9 +1,9 @@
 // conv4-84 on a card, computing in bf16.
 #include <dvla/cuda.hpp>
-#include <dvla/data/cuda/device_loader.cuh>
 #include <dvla/models/conv4.hpp>
 
 #include "../../model_tool_of.hpp"
+#include "image_supply.cuh"
 
 template <>
 std::unique_ptr<cli::model_tool> cli::make_on_card<dvla::precision::bf16>::conv4_84() {

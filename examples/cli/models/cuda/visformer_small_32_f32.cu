@@ -1,8 +1,8 @@
 // visformer-small-32 on a card, computing in f32.
 #include <dvla/cuda.hpp>
-#include <dvla/data/cuda/device_loader.cuh>
 
 #include "../../model_tool_of.hpp"
+#include "image_supply.cuh"
 
 template <>
 std::unique_ptr<cli::model_tool> cli::make_on_card<dvla::precision::f32>::visformer_small_32() {

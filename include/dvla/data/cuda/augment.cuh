@@ -13,6 +13,13 @@
 #include <dvla/kernels/cuda/device.cuh>
 
 namespace dvla::inline DVLA_ABI {
+
+/// Thrown for images that only the host can prepare: of different sizes, or too large for the device's kernels.
+class unfit_images : public error {
+ public:
+  using error::error;
+};
+
 namespace kernels {
 
 /// Images of one size in the device's memory: (count, height, width, 3) bytes.
@@ -60,8 +67,9 @@ struct launch_plan {
 /// `room` is the shared memory that a block may have. An image is kept in it if that leaves enough for the rows between the passes
 /// that few of them are made twice.
 [[nodiscard]] inline launch_plan plan_launch(device_images const& set, std::size_t side, std::size_t room) {
-  expect(side <= 4096 && set.height <= 16384 && set.width <= 16384, "augmentation on the device: images of ", set.height, "x",
-         set.width, " pixels for inputs of ", side, "x", side, "; the largest are 16384x16384 and 4096x4096");
+  if (side > 4096 || set.height > 16384 || set.width > 16384)
+    throw unfit_images(concat("augmentation on the device: images of ", set.height, "x", set.width, " pixels for inputs of ", side, "x",
+                              side, "; the largest are 16384x16384 and 4096x4096"));
   resample_axis const widest(std::max(set.height, set.width), side, interpolation::bicubic);
   block_layout layout{static_cast<int>(side), static_cast<int>(widest.most_taps()), 0, (side * side * 3 + 15) / 16 * 16};
   std::size_t const taps = widest.most_taps(), row = static_cast<std::size_t>(layout.row_pitch());
@@ -69,9 +77,10 @@ struct launch_plan {
   std::size_t const beside_image = rows_beside(layout.pitch + layout.table_bytes());
   bool const shared = beside_image >= std::min(set.height, 4 * taps);
   std::size_t const rows = shared ? beside_image : rows_beside(layout.table_bytes());
-  expect(rows >= std::min(set.height, taps), "augmentation on the device: images of ", set.height, "x", set.width,
-         " pixels are too large to be resized to ", side, "x", side, " in a block's ", room,
-         " bytes of shared memory; prepare them on the host (host_loader)");
+  if (rows < std::min(set.height, taps))
+    throw unfit_images(concat("augmentation on the device: images of ", set.height, "x", set.width,
+                              " pixels are too large to be resized to ", side, "x", side, " in a block's ", room,
+                              " bytes of shared memory; prepare them on the host (host_loader)"));
   layout.rows = static_cast<int>(rows);
   return {layout, shared, (shared ? layout.pitch : 0) + layout.table_bytes() + rows * row};
 }

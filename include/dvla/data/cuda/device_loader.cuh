@@ -24,6 +24,19 @@ struct device_batch {
   [[nodiscard]] std::size_t size() const { return labels.size(); }
 };
 
+/// Batches of consecutive steps in the card's memory, whoever prepares them: what a pretrainer takes.
+template <class X>
+class device_batches {
+ public:
+  device_batches() = default;
+  device_batches(device_batches const&) = delete;
+  device_batches& operator=(device_batches const&) = delete;
+  virtual ~device_batches() = default;
+  [[nodiscard]] virtual std::size_t steps_per_epoch() const = 0;
+  /// The batch of the next step: work that is issued from now on finds it, until the next call. All lie at the same addresses.
+  [[nodiscard]] virtual device_batch<X> const& next() = 0;
+};
+
 /// What is done with whole batches: how they are mixed, how labels are smoothed over `classes`, and the first step.
 struct device_batch_settings {
   std::size_t classes = 0;
@@ -56,30 +69,34 @@ inline batch_mix mix_of_step(device_batch_settings const& settings, std::size_t 
 /// order and seed but where a rounding falls on an edge. Pixels and targets stay at their addresses; the host waits at most for
 /// the upload of two steps ago.
 template <class X, precision P = precision::f32>
-class device_loader {
+class device_loader final : public device_batches<X> {
  public:
   /// Throws as resident_images does, and for a label that is not below settings.classes.
   template <class Source>
   device_loader(basic_cuda<P> const& device, Source const& source, epoch_order order, preprocessing const& how,
                 augmentation const& what, device_batch_settings const& settings, executor* pool = nullptr)
-      : images_(device, source, how, what, settings.seed, pool), order_(std::move(order)), settings_(settings) {
-    detail::expect_labels(source, settings);
+      : device_loader(resident_images<X, P>(device, source, how, what, settings.seed, pool), std::move(order), settings) {}
+
+  /// Of images that were made with settings.seed.
+  device_loader(resident_images<X, P> images, epoch_order order, device_batch_settings const& settings)
+      : images_(std::move(images)), order_(std::move(order)), settings_(settings) {
+    detail::expect_labels(images_, settings);
     std::size_t const largest = order_.batch(0).size();
-    pixels_ = kernels::device_bytes(largest * how.size() * sizeof(X));
+    pixels_ = kernels::device_bytes(largest * images_.how().size() * sizeof(X));
     targets_ = kernels::device_bytes(largest * settings.classes * sizeof(float));
     batch_.step = settings.first_step;
     batch_.pixels = pixels();
     batch_.targets = targets();
   }
 
-  [[nodiscard]] std::size_t steps_per_epoch() const { return order_.steps_per_epoch(); }
+  [[nodiscard]] std::size_t steps_per_epoch() const override { return order_.steps_per_epoch(); }
   [[nodiscard]] resident_images<X, P> const& images() const { return images_; }
   /// Where every batch lies.
   [[nodiscard]] X* pixels() const { return reinterpret_cast<X*>(pixels_.data()); }
   [[nodiscard]] float* targets() const { return reinterpret_cast<float*>(targets_.data()); }
 
   /// Issues the batch of the next step behind the device's work; it takes the place of the last one.
-  [[nodiscard]] device_batch<X> const& next() {
+  [[nodiscard]] device_batch<X> const& next() override {
     if (started_) ++batch_.step;
     started_ = true;
     batch_.indices = order_.batch(batch_.step);

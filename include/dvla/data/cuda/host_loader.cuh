@@ -17,6 +17,7 @@
 #include <dvla/core/parallel.hpp>
 #include <dvla/data/cuda/device_loader.cuh>
 #include <dvla/data/cuda/transfer.cuh>
+#include <dvla/kernels/cuda/memory.cuh>
 
 namespace dvla::inline DVLA_ABI {
 
@@ -73,24 +74,22 @@ void store_batch(batch_mix const& mix, std::size_t side, std::span<float const> 
 
 /// Batches is anything with next(), which gives {step, indices, labels, pixels} (floats), and steps_per_epoch(), such as
 /// batch_loader; it and the device must outlive the loader. A thread of the loader takes them, mixes them into pinned memory and
-/// has them copied, two batches ahead of the card at most. The executor, if given, must bear to be used from that thread.
+/// has them copied, two batches ahead of the card at most; next() brings one to its place by a copy within the card's memory. The
+/// executor, if given, must bear to be used from that thread.
 template <class X, class Batches, precision P = precision::f32>
-class host_loader {
+class host_loader final : public device_batches<X> {
  public:
-  /// For images of side x side pixels. Draws the same mixes as device_loader; settings.first_step is the batches' business.
+  /// For images of side x side pixels. Draws the same mixes as device_loader; settings.first_step is the batches' business. Without
+  /// classes, batches have no targets and are not mixed: the images of episodes.
   host_loader(basic_cuda<P> const& device, Batches& batches, std::size_t side, device_batch_settings const& settings,
               executor* pool = nullptr)
       : device_(device), batches_(batches), side_(side), settings_(settings), pool_(pool) {
-    expect(side > 0 && settings.classes > 0, "host_loader: images of ", side, " pixels a side and ", settings.classes,
-           " classes; both must be positive");
+    expect(side > 0, "host_loader: images of 0 pixels a side; give the side of the batches' preprocessing");
     kernels::cuda_check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "creating a stream for copies");
     filler_ = std::thread([this] { fill_slots(); });
   }
 
-  host_loader(host_loader const&) = delete;
-  host_loader& operator=(host_loader const&) = delete;
-
-  ~host_loader() {
+  ~host_loader() override {
     {
       std::lock_guard const lock(mutex_);
       stopping_ = true;
@@ -101,26 +100,22 @@ class host_loader {
     (void)cudaStreamDestroy(copies_);
   }
 
-  [[nodiscard]] std::size_t steps_per_epoch() const { return batches_.steps_per_epoch(); }
+  [[nodiscard]] std::size_t steps_per_epoch() const override { return batches_.steps_per_epoch(); }
 
-  /// The batch of the next step: work that is issued from now on finds it, until the next call. Batches alternate between two
-  /// addresses. Throws what loading it threw; a further call throws it again.
-  [[nodiscard]] device_batch<X> const& next() {
-    std::unique_lock lock(mutex_);
-    if (holding_) {
-      slot& done = slots_[current_];
-      done.used.record(device_.stream());
-      done.full = false;
-      current_ = 1 - current_;
-      holding_ = false;
-      changed_.notify_all();
-    }
-    slot& mine = slots_[current_];
-    changed_.wait(lock, [&] { return mine.full; });
-    if (mine.failure) std::rethrow_exception(mine.failure);
-    mine.copied.hold(device_.stream());
-    holding_ = true;
-    return mine.batch;
+  /// Throws what loading the batch threw; a further call throws it again.
+  [[nodiscard]] device_batch<X> const& next() override {
+    take([&](slot const& from) {
+      batch_ = from.batch;
+      batch_.pixels = place(pixels_, from.batch.pixels, from.batch.size() * side_ * side_ * 3);
+      batch_.targets = place(targets_, from.batch.targets, from.batch.size() * settings_.classes);
+    });
+    return batch_;
+  }
+
+  /// Brings the images of the next step's batch alone to `to` in the card's memory, in the order of the device's work. Throws as
+  /// next().
+  void next_images(X* to) {
+    take([&](slot const& from) { kernels::copy(device_, from.batch.size() * side_ * side_ * 3, from.batch.pixels, to); });
   }
 
  private:
@@ -132,6 +127,34 @@ class host_loader {
     std::exception_ptr failure{};  // instead of a batch
     kernels::cuda_event copied{}, used{};
   };
+
+  /// issue(slot) of the next batch, which may read the slot's memory in the card.
+  template <class Issue>
+  void take(Issue const& issue) {
+    std::unique_lock lock(mutex_);
+    slot& mine = slots_[current_];
+    changed_.wait(lock, [&] { return mine.full; });
+    if (mine.failure) std::rethrow_exception(mine.failure);
+    mine.copied.hold(device_.stream());
+    issue(mine);
+    mine.used.record(device_.stream());
+    mine.full = false;
+    current_ = 1 - current_;
+    changed_.notify_all();
+  }
+
+  /// A copy at the memory's address, behind the device's work; null without elements.
+  template <class T>
+  T const* place(kernels::device_bytes& memory, T const* from, std::size_t count) {
+    if (count == 0) return nullptr;
+    if (memory.size() < count * sizeof(T)) {
+      device_.queue->wait();  // kernels may read what is freed here
+      memory = kernels::device_bytes(count * sizeof(T));
+    }
+    auto* const to = reinterpret_cast<T*>(memory.data());
+    kernels::copy(device_, count, from, to);
+    return to;
+  }
 
   void fill_slots() {
     bool going = true;
@@ -164,16 +187,20 @@ class host_loader {
     std::size_t const target_bytes = (count * settings_.classes * sizeof(float) + 255) / 256 * 256;
     std::size_t const bytes = target_bytes + from.pixels.size() * sizeof(X);
     make_room(to, bytes);
-    auto const mix = detail::mix_of_step(settings_, side_, from.step);
-    soft_targets(from.labels, settings_.classes, settings_.label_smoothing, mix,
-                 std::span(reinterpret_cast<float*>(to.pinned.data()), count * settings_.classes));
+    batch_mix mix;
+    if (settings_.classes > 0) {
+      mix = detail::mix_of_step(settings_, side_, from.step);
+      soft_targets(from.labels, settings_.classes, settings_.label_smoothing, mix,
+                   std::span(reinterpret_cast<float*>(to.pinned.data()), count * settings_.classes));
+    }
     detail::store_batch(mix, side_, std::span<float const>(from.pixels), pool_,
                         reinterpret_cast<X*>(to.pinned.data() + target_bytes));
     to.batch = {from.step, from.indices, from.labels, reinterpret_cast<X const*>(to.memory.data() + target_bytes),
                 reinterpret_cast<float const*>(to.memory.data())};
     to.used.hold(copies_);
-    kernels::cuda_check(cudaMemcpyAsync(to.memory.data(), to.pinned.data(), bytes, cudaMemcpyHostToDevice, copies_),
-                        "copying a batch");
+    if (bytes > 0)
+      kernels::cuda_check(cudaMemcpyAsync(to.memory.data(), to.pinned.data(), bytes, cudaMemcpyHostToDevice, copies_),
+                          "copying a batch");
     to.copied.record(copies_);
   }
 
@@ -195,8 +222,10 @@ class host_loader {
   std::array<slot, 2> slots_{};
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::size_t current_ = 0;  // the slot that next() returns, or has returned while holding_
-  bool holding_ = false, stopping_ = false;
+  std::size_t current_ = 0;  // the slot of the next batch
+  bool stopping_ = false;
+  kernels::device_bytes pixels_, targets_;
+  device_batch<X> batch_{};
   std::thread filler_;
 };
 

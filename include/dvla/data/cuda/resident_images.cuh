@@ -42,7 +42,8 @@ class resident_images {
     std::uint32_t const* labels;
   };
 
-  /// Uploads all images. Throws naming the first one that has another size than image 0, or whose file cannot be decoded.
+  /// Decodes and uploads all images. Throws unfit_images, naming the first one, if one has another size than image 0, or if they are
+  /// too large; and for a file that cannot be decoded.
   template <class Source>
   resident_images(basic_cuda<P> const& device, Source const& source, preprocessing const& how, augmentation const& what,
                   std::uint64_t seed, executor* pool = nullptr)
@@ -51,6 +52,7 @@ class resident_images {
     image scratch;
     image const& first = source.read(0, scratch);
     set_ = {nullptr, source.size(), first.height, first.width};
+    (void)kernels::augmenting::plan_launch(set_, how.image, kernels::augmenting::shared_room(*device.queue));
     for (std::size_t i = 0; i < source.size(); ++i) labels_.push_back(source.label(i));
     memory_ = kernels::device_bytes(set_.count * set_.bytes_each());
     set_.pixels = reinterpret_cast<std::uint8_t const*>(memory_.data());
@@ -58,6 +60,8 @@ class resident_images {
   }
 
   [[nodiscard]] std::size_t size() const { return set_.count; }
+  [[nodiscard]] std::size_t height() const { return set_.height; }
+  [[nodiscard]] std::size_t width() const { return set_.width; }
   [[nodiscard]] std::uint32_t label(std::size_t i) const { return labels_[i]; }
   [[nodiscard]] preprocessing const& how() const { return how_; }
   [[nodiscard]] basic_cuda<P> const& device() const { return device_; }
@@ -119,9 +123,10 @@ class resident_images {
         for (std::size_t i = from; i < to; ++i) {
           image const& picture = source.read(begin + i, scratch);
           if (picture.height != set_.height || picture.width != set_.width)
-            fail(detail::name_of_image(source, begin + i), ": the image has ", picture.height, "x", picture.width,
-                 " pixels, but the first one ", set_.height, "x", set_.width,
-                 "; images kept on the device must have one size: prepare these on the host (host_loader) or resize them first");
+            throw unfit_images(concat(
+                detail::name_of_image(source, begin + i), ": the image has ", picture.height, "x", picture.width,
+                " pixels, but the first one ", set_.height, "x", set_.width,
+                "; images kept on the device must have one size: prepare these on the host (host_loader) or resize them first"));
           std::memcpy(chunk.data() + i * each, picture.pixels.data(), each);
         }
       });

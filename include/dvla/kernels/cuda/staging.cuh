@@ -1,4 +1,4 @@
-// Inputs of a step on their way from the host: pinned memory that the card reads while the host goes on.
+// Inputs and results of a step between host and card: pinned memory that the card reads and writes while the host goes on.
 #pragma once
 
 #include <array>
@@ -59,6 +59,43 @@ class staged<T, basic_cuda<P>> {
   std::size_t count_ = 0, next_ = 0;
   T* device_ = nullptr;
   std::array<pinned, 2> buffers_{};
+};
+
+/// Two places in pinned memory, used in turn.
+template <class T, precision P>
+class returned<T, basic_cuda<P>> {
+ public:
+  returned() {
+    cuda_check(cudaMallocHost(&values_, 2 * sizeof(T)), "allocating pinned host memory");
+    for (auto& event : arrived_) cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  }
+  returned(returned const&) = delete;
+  returned& operator=(returned const&) = delete;
+  ~returned() {
+    for (auto const event : arrived_) (void)cudaEventSynchronize(event), (void)cudaEventDestroy(event);
+    (void)cudaFreeHost(values_);
+  }
+
+  void send(basic_cuda<P> const& device, T const* from) {
+    expect(sent_ - got_ < 2, "returned: two values are on their way already; get one first");
+    std::size_t const place = sent_ % 2;
+    cuda_check(cudaMemcpyAsync(values_ + place, from, sizeof(T), cudaMemcpyDeviceToHost, device.stream()), "copying a result");
+    cuda_check(cudaEventRecord(arrived_[place], device.stream()), "copying a result");
+    ++sent_;
+  }
+
+  [[nodiscard]] T get() {
+    expect(sent_ > got_, "returned: every value that was sent has been got");
+    std::size_t const place = got_ % 2;
+    cuda_check(cudaEventSynchronize(arrived_[place]), "waiting for a result");
+    ++got_;
+    return values_[place];
+  }
+
+ private:
+  T* values_ = nullptr;
+  std::array<cudaEvent_t, 2> arrived_{};
+  std::size_t sent_ = 0, got_ = 0;
 };
 
 }  // namespace kernels
