@@ -219,7 +219,9 @@ std::vector<conv_geometry> const grouped = {
     {1, 28, 28, 120, 120, 3, 3, 1, 1, 5},  // a last block with one group
     {3, 16, 16, 64, 64, 3, 3, 1, 1, 4},    {1, 5, 40, 80, 80, 3, 3, 1, 1, 5}, {2, 1, 1, 48, 48, 3, 3, 1, 1, 2},
     {1, 1, 17, 32, 32, 3, 3, 1, 1, 2},     {2, 49, 1, 32, 32, 3, 3, 1, 1, 2}, {1, 3, 100, 48, 48, 3, 3, 1, 1, 2},
-    {1, 3, 130, 48, 48, 3, 3, 1, 1, 2},    {1, 2, 257, 32, 32, 3, 3, 1, 1, 2},  // rows too long for a block
+    {1, 3, 130, 48, 48, 3, 3, 1, 1, 2},    {1, 2, 257, 32, 32, 3, 3, 1, 1, 2}, {2, 6, 33, 72, 72, 3, 3, 1, 1, 3},
+    {5, 28, 28, 192, 192, 3, 3, 1, 1, 8},  {7, 2, 16, 16 * 9, 16 * 9, 3, 3, 1, 1, 9},
+    {150, 3, 3, 48, 48, 3, 3, 1, 1, 2},  // several images a block, or one row
 };
 
 std::vector<conv_geometry> const products = {
@@ -289,9 +291,7 @@ TEST_CASE("cuda convolution: many bands and parts give the same bits every time"
 
 TEST_CASE("cuda convolution: the shapes of Visformer and Conv-4 have tensor-core paths") {
   conv_geometry const middle{80, 28, 28, 192, 192, 3, 3, 1, 1, 8}, small{80, 16, 16, 64, 64, 3, 3, 1, 1, 4};
-  CHECK((conv::grouped_fits<24, bfloat16>(middle) && conv::grouped_weight_fits<24, bfloat16>(middle)));
-  CHECK((conv::grouped_fits<24, float>(middle) && conv::grouped_weight_fits<24, float>(middle)));
-  CHECK((conv::grouped_fits<16, bfloat16>(small) && conv::grouped_weight_fits<16, float>(small)));
+  CHECK((conv::grouped_fits<24>(middle) && conv::grouped_fits<16>(small)));
   conv_geometry const stem{80, 224, 224, 3, 16, 7, 7, 2, 3, 1}, small_stem{80, 32, 32, 3, 16, 3, 3, 1, 1, 1};
   alignas(16) static bfloat16 const image[8] = {};
   alignas(16) static float const float_image[4] = {};
