@@ -255,7 +255,8 @@ __global__ void __launch_bounds__((grouped_tile<E, D, Choice>::threads), Choice:
   unsigned pixel[Tiles];  // bytes from a row to the patch of the lane's pixel of each tile
 #pragma unroll
   for (int i = 0; i < Tiles; ++i)
-    pixel[i] = static_cast<unsigned>(min(16 * i + lane % 16, s.strip_width - 1) * tile::pitch + group * tile::group_chunks + lane / 16) * 16;
+    pixel[i] =
+        static_cast<unsigned>(min(16 * i + lane % 16, s.strip_width - 1) * tile::pitch + group * tile::group_chunks + lane / 16) * 16;
   float sums[3][Tiles][tile::octets][4] = {};  // all 0 again at the end of a strip
   staged_row<tile, E> before;
   for (int slot = 0, parity = 0; at.active() || before.pixels > 0; parity ^= 1) {

@@ -168,7 +168,8 @@ __global__ void __launch_bounds__((grouped_weight_tile<E, D, Choice>::threads), 
   auto const rows_of = [&](int item) { return min(band_rows, s.height - item % bands * band_rows); };
   auto const load = [&](int item, unsigned to) {
     if (item < items)
-      load_gradient_band<D, tile>(s, x + first_channel, dy + first_channel, item / bands, item % bands * band_rows, rows_of(item), valid, to);
+      load_gradient_band<D, tile>(s, x + first_channel, dy + first_channel, item / bands, item % bands * band_rows, rows_of(item), valid,
+                                  to);
     copies_commit();
   };
   if (static_cast<int>(threadIdx.x) < tile::pitch) grouped_memory[tile::stages * tile::stage_bytes(s.strip_width) / 16 + threadIdx.x] = {};
@@ -179,8 +180,8 @@ __global__ void __launch_bounds__((grouped_weight_tile<E, D, Choice>::threads), 
     copies_wait<tile::stages - 2>();
     __syncthreads();  // the band is there, and nobody reads the one before any more
     load(item + (tile::stages - 1) * part_count, memory + static_cast<unsigned>(stage == 0 ? tile::stages - 1 : stage - 1) * stage_bytes);
-    multiply_gradient_band<D, tile, E>(sums, s.strip_width, rows_of(item), in_slice, split, memory + static_cast<unsigned>(stage) * stage_bytes,
-                                       zeros);
+    multiply_gradient_band<D, tile, E>(sums, s.strip_width, rows_of(item), in_slice, split,
+                                       memory + static_cast<unsigned>(stage) * stage_bytes, zeros);
     stage = stage + 1 == tile::stages ? 0 : stage + 1;
   }
   copies_wait<0>();
