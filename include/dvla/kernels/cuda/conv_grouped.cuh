@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include <dvla/expr/operations.hpp>
 #include <dvla/kernels/conv_geometry.hpp>
@@ -39,9 +40,9 @@ struct grouped_tile : Choice {
   static constexpr int row_chunks = 3 * group_chunks, row_pairs = (row_chunks + 1) / 2;  // of a row of taps
   static constexpr int pitch = slice_chunks | 1, staged_pitch = pixel_pitch<E>(slice_chunks);  // chunks from pixel to pixel
 
-  [[nodiscard]] DVLA_HD static int row_bytes(int strip_width) { return (strip_width + 2) * pitch * 16; }
-  [[nodiscard]] DVLA_HD static int staged_bytes(int strip_width) { return strip_width * staged_pitch * 16; }
-  [[nodiscard]] DVLA_HD static int bytes(int strip_width) {
+  [[nodiscard]] DVLA_HD static constexpr int row_bytes(int strip_width) { return (strip_width + 2) * pitch * 16; }
+  [[nodiscard]] DVLA_HD static constexpr int staged_bytes(int strip_width) { return strip_width * staged_pitch * 16; }
+  [[nodiscard]] DVLA_HD static constexpr int bytes(int strip_width) {
     return choice::slots * row_bytes(strip_width) + 2 * staged_bytes(strip_width);
   }
 };
@@ -319,6 +320,7 @@ template <int D, class Given = void, precision P, class E>
 void run_grouped(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight, filter_order order,
                  float const* bias, E* y, bool accumulate, gelu_finish<E> const& finish = {}) {
   using choice = std::conditional_t<std::is_void_v<Given>, grouped_best<E, D>, Given>;
+  static_assert(!std::is_void_v<Given> || grouped_tile<E, D, choice>::bytes(grouped_sizes::widest) <= int{shared_budget});
   grouped_sizes const s(g);
   if (s.strip_width <= 16)
     run_grouped_tiles<D, 1, choice>(device, s, x, weight, order, bias, y, accumulate, finish);

@@ -1,6 +1,6 @@
 // How 3x3 convolutions in small groups are divided among blocks and warps, and how rows of images come into shared memory.
 //
-// Images are cut into strips of at most 32 columns, and what has to be computed is the rows of all strips, one below the other. A
+// Images are cut into strips of at most 28 columns, and what has to be computed is the rows of all strips, one below the other. A
 // row of x is brought to shared memory once and serves three rows of y (or of dy) while it is there.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace kernels::conv {
 
 /// The geometry (kernel 3, stride 1, padding 1, as many channels in as out) and how images are cut.
 struct grouped_sizes {
-  static constexpr int widest = 32;  // columns of a strip
+  static constexpr int widest = 28;  // columns of a strip; at most two tiles of 16
 
   int height, width, channels, groups;
   int strips, strip_width;  // of an image; its last strip may be narrower

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include <dvla/kernels/cuda/conv_grouped.cuh>
 
@@ -33,14 +34,14 @@ struct grouped_weight_tile : Choice {
   static constexpr int numbers = 3 * row_tiles * octets * 4, sums_bytes = choice::groups * numbers * 32 * 4;  // sums of a lane; of warps
 
   /// Bytes of a row of x with a column on either side, and of one of dy.
-  [[nodiscard]] DVLA_HD static int x_bytes(int width) { return (width + 2) * pitch * 16; }
-  [[nodiscard]] DVLA_HD static int dy_bytes(int width) { return width * pitch * 16; }
+  [[nodiscard]] DVLA_HD static constexpr int x_bytes(int width) { return (width + 2) * pitch * 16; }
+  [[nodiscard]] DVLA_HD static constexpr int dy_bytes(int width) { return width * pitch * 16; }
   /// A band has a row more of dy on either side.
-  [[nodiscard]] DVLA_HD static int stage_bytes(int width) {
+  [[nodiscard]] DVLA_HD static constexpr int stage_bytes(int width) {
     return choice::rows * x_bytes(width) + (choice::rows + 2) * dy_bytes(width);
   }
   /// Stages and a pixel of zeros; the sums that warps add up take their place.
-  [[nodiscard]] DVLA_HD static int bytes(int width) {
+  [[nodiscard]] DVLA_HD static constexpr int bytes(int width) {
     int const bands = choice::stages * stage_bytes(width) + pitch * 16;
     return bands > sums_bytes ? bands : sums_bytes;
   }
@@ -197,6 +198,7 @@ template <int D, class Given = void, precision P, class E>
 void run_grouped_weight(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* dy, float* dweight, bool accumulate) {
   using choice = std::conditional_t<std::is_void_v<Given>, grouped_weight_best<E, D>, Given>;
   using tile = grouped_weight_tile<E, D, choice>;
+  static_assert(!std::is_void_v<Given> || tile::bytes(grouped_sizes::widest) <= int{shared_budget});
   grouped_sizes const s(g);
   auto const bytes = static_cast<std::size_t>(tile::bytes(s.strip_width));
   int const slices = (s.groups + tile::groups - 1) / tile::groups, bands = (s.height + tile::rows - 1) / tile::rows;
