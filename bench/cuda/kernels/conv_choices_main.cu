@@ -129,6 +129,8 @@ void all_grouped(basic_cuda<precision::tf32> const& d, conv_geometry const& g) {
   operands<float> o(g);
   numbers<float> const more(g.batch * g.height * g.width * g.in_channels);
   grouped<grouped_choice<2, 1, 8, 2>>(d, "tf32", g, "2 groups 8 slots x2", o, o.of_y);
+  grouped<grouped_choice<2, 1, 8, 2, true>>(d, "tf32", g, "2 groups 8 x2 rounded", o, o.of_y);
+  grouped<grouped_choice<4, 1, 8, 1, true>>(d, "tf32", g, "4 groups 8 x1 rounded", o, o.of_y);
   grouped<grouped_choice<2, 1, 5, 2>>(d, "tf32", g, "2 groups 5 slots x2", o, o.of_y);
   grouped<grouped_choice<4, 1, 5, 1>>(d, "tf32", g, "4 groups 5 slots x1", o, o.of_y);
   grouped<grouped_choice<4, 1, 8, 1>>(d, "tf32", g, "4 groups 8 slots x1", o, o.of_y);

@@ -19,18 +19,19 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
 
 /// What a block takes: a slice of Groups groups, each by warps that compute Octets times 8 of its outputs, with Slots rows of x in
-/// shared memory; Residents blocks share a multiprocessor.
-template <int Groups, int Octets, int Slots, int Residents>
+/// shared memory; Residents blocks share a multiprocessor. Rounds: floats are rounded to tf32 in shared memory, not by every warp.
+template <int Groups, int Octets, int Slots, int Residents, bool Rounds = false>
 struct grouped_choice {
   static constexpr int groups = Groups, octets = Octets, slots = Slots, residents = Residents;
+  static constexpr bool rounds = Rounds;
 };
 
 /// The fastest found on an H100 (bench/results/cuda_kernels.md). Filters in tf32 are twice as many registers, so that warps share
 /// the outputs of large groups.
 template <class E, int D>
-struct grouped_best : grouped_choice<4, D / 8, 8, 2> {};
+struct grouped_best : grouped_choice<4, D / 8, 8, 2, sizeof(E) == 4> {};
 template <>
-struct grouped_best<float, 24> : grouped_choice<2, 1, 8, 2> {};
+struct grouped_best<float, 24> : grouped_choice<2, 1, 8, 2, true> {};
 
 template <class E, int D, class Choice>
 struct grouped_tile : Choice {
@@ -120,7 +121,8 @@ __device__ DVLA_INLINE void multiply_row(float (&sums)[3][Tiles][Tile::octets][4
   for (int p = 0; p < Tile::row_pairs; ++p) {
     if (p + 1 < Tile::row_pairs) load(a[(p + 1) % 2], p + 1);  // on the way during the products of pair p
 #pragma unroll
-    for (int i = 0; i < Tiles; ++i) round_operand<E>(a[p % 2][i]);
+    for (int i = 0; i < Tiles; ++i)
+      if constexpr (!Tile::rounds) round_operand<E>(a[p % 2][i]);
 #pragma unroll
     for (int r = 0; r < 3; ++r) {
       if (!wanted[r]) continue;
@@ -240,8 +242,7 @@ __global__ void __launch_bounds__((grouped_tile<E, D, Choice>::threads), Choice:
   x += first_channel;
   auto const load = [&](int slot) {
     if (ahead.active()) {
-      bool const outside = ahead.row >= s.height;
-      if (!outside)
+      if (ahead.row < s.height)
         load_row<E, tile::slice_chunks, tile::pitch, tile::threads>(s, x + s.start_of(ahead.strip, ahead.row), false,
                                                                     s.left_of(ahead.strip) - 1, s.strip_width + 2,
                                                                     valid, ring + static_cast<unsigned>(slot) * row_bytes);
@@ -262,6 +263,10 @@ __global__ void __launch_bounds__((grouped_tile<E, D, Choice>::threads), Choice:
   staged_row<tile, E> before;
   for (int slot = 0, parity = 0; at.active() || before.pixels > 0; parity ^= 1) {
     copies_wait<tile::slots - 2>();
+    if constexpr (tile::rounds)
+      if (at.active() && at.row < s.height)
+        round_row<tile::slice_chunks, tile::pitch, tile::threads>(s.strip_width + 2,
+                                                                  grouped_memory + slot * tile::row_bytes(s.strip_width) / 16);
     __syncthreads();  // the row is there and so is what was staged; nobody reads the row before any more
     load(slot == 0 ? tile::slots - 1 : slot - 1);
     uint4 const z = before.load_first(s.channels, valid, finish);

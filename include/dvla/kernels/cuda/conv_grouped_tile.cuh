@@ -50,5 +50,15 @@ __device__ DVLA_INLINE void load_row(grouped_sizes const& s, E const* row, bool 
   }
 }
 
+/// Rounds what this thread's load_row of as many pixels has copied to tf32, where the copies have arrived.
+template <int Chunks, int Pitch, int Threads>
+__device__ DVLA_INLINE void round_row(int pixels, uint4* row) {
+  for (int i = thread_number(); i < pixels * Chunks; i += Threads) {
+    uint4& at = row[i / Chunks * Pitch + i % Chunks];
+    uint4 const in = at;
+    at = make_uint4(as_tf32(in.x), as_tf32(in.y), as_tf32(in.z), as_tf32(in.w));
+  }
+}
+
 }  // namespace kernels::conv
 }  // namespace dvla::inline DVLA_ABI
