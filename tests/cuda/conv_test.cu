@@ -167,6 +167,28 @@ void check_same(computed<C> const& a, computed<C> const& b) {
   CHECK(same_bits(a.dw, b.dw));
 }
 
+/// A convolution with its GELU, and the gradient through a GELU, against the same in two passes.
+template <class C>
+void check_gelu(conv_geometry const& g) {
+  using T = typename C::type;
+  operands<T> const in(g, false);
+  C const c{};
+  device_buffer<T> const x(in.x), w(in.w), dy(in.dy);
+  device_buffer<typename C::number> const bias(in.bias);
+  device_buffer<T> y(y_size(g)), h(y_size(g)), two_y(y_size(g)), two_h(y_size(g)), dz(x_size(g)), two_dz(x_size(g));
+  cuda_check(cudaDeviceSynchronize(), "waiting for a test's operands");
+  conv_forward_gelu(c.device, g, static_cast<T const*>(x.data()), w.data(), bias.data(), y.data(), h.data());
+  conv_forward(c.device, g, static_cast<T const*>(x.data()), w.data(), bias.data(), two_y.data());
+  conv::apply_gelu(c.device, y_size(g), static_cast<T const*>(two_y.data()), two_h.data());
+  conv_backward_input_gelu(c.device, g, static_cast<T const*>(dy.data()), w.data(), x.data(), dz.data());
+  conv_backward_input(c.device, g, static_cast<T const*>(dy.data()), w.data(), two_dz.data(), false);
+  conv::multiply_gelu_gradient(c.device, x_size(g), static_cast<T const*>(x.data()), two_dz.data());
+  CHECK(same_bits(y.get(), two_y.get()));
+  CHECK(relative_error(h.get(), in_doubles(two_h.get())) <= C::bound);
+  CHECK(relative_error(dz.get(), in_doubles(two_dz.get())) <= C::bound);
+  CHECK((y.intact() && h.intact() && dz.intact()));
+}
+
 /// Small integers, whose sums are exact until the result is rounded, and the same bits when computed again.
 template <class C>
 void check_integers(conv_geometry const& g) {
@@ -219,7 +241,9 @@ std::vector<conv_geometry> const grouped = {
     {1, 28, 28, 120, 120, 3, 3, 1, 1, 5},  // a last block with one group
     {3, 16, 16, 64, 64, 3, 3, 1, 1, 4},    {1, 5, 40, 80, 80, 3, 3, 1, 1, 5}, {2, 1, 1, 48, 48, 3, 3, 1, 1, 2},
     {1, 1, 17, 32, 32, 3, 3, 1, 1, 2},     {2, 49, 1, 32, 32, 3, 3, 1, 1, 2}, {1, 3, 100, 48, 48, 3, 3, 1, 1, 2},
-    {1, 3, 130, 48, 48, 3, 3, 1, 1, 2},    {1, 2, 257, 32, 32, 3, 3, 1, 1, 2},  // rows too long for a block
+    {1, 3, 130, 48, 48, 3, 3, 1, 1, 2},    {1, 2, 257, 32, 32, 3, 3, 1, 1, 2}, {2, 6, 33, 72, 72, 3, 3, 1, 1, 3},
+    {5, 28, 28, 192, 192, 3, 3, 1, 1, 8},  {7, 2, 16, 16 * 9, 16 * 9, 3, 3, 1, 1, 9},
+    {150, 3, 3, 48, 48, 3, 3, 1, 1, 2},  // several images a block, or one row
 };
 
 std::vector<conv_geometry> const products = {
@@ -251,6 +275,13 @@ TEST_CASE("cuda convolution: 3x3 in small groups") {
   SUBCASE("float") { check_all<in_float>({grouped[0], grouped[2]}); }
   SUBCASE("tf32") { check_all<in_tf32>(grouped); }
   SUBCASE("bfloat16") { check_all<in_bfloat16>(grouped); }
+}
+
+TEST_CASE("cuda convolution: 3x3 in small groups with a GELU after them or before them") {
+  for (conv_geometry const& g : {grouped[1], grouped[2], grouped[8], grouped[11]}) {
+    check_gelu<in_tf32>(g);
+    check_gelu<in_bfloat16>(g);
+  }
 }
 
 TEST_CASE("cuda convolution: patches and other products") {
@@ -290,9 +321,7 @@ TEST_CASE("cuda convolution: many bands and parts give the same bits every time"
 
 TEST_CASE("cuda convolution: the shapes of Visformer and Conv-4 have tensor-core paths") {
   conv_geometry const middle{80, 28, 28, 192, 192, 3, 3, 1, 1, 8}, small{80, 16, 16, 64, 64, 3, 3, 1, 1, 4};
-  CHECK((conv::grouped_fits<24, bfloat16>(middle) && conv::grouped_weight_fits<24, bfloat16>(middle)));
-  CHECK((conv::grouped_fits<24, float>(middle) && conv::grouped_weight_fits<24, float>(middle)));
-  CHECK((conv::grouped_fits<16, bfloat16>(small) && conv::grouped_weight_fits<16, float>(small)));
+  CHECK((conv::grouped_fits<24>(middle) && conv::grouped_fits<16>(small)));
   conv_geometry const stem{80, 224, 224, 3, 16, 7, 7, 2, 3, 1}, small_stem{80, 32, 32, 3, 16, 3, 3, 1, 1, 1};
   alignas(16) static bfloat16 const image[8] = {};
   alignas(16) static float const float_image[4] = {};
