@@ -56,7 +56,7 @@ struct loader_settings {
 
 /// The batches of consecutive steps without end. Each worker prepares a whole batch on its own; batches come out in the order
 /// of their steps. next() is for one thread. The source must outlive the loader. An Order has batch(step), the images of a step,
-/// which is called by one thread at a time, and, for steps_per_epoch(), that.
+/// which is called by one thread at a time, share(), what part of the whole batch they are, and, for steps_per_epoch(), that.
 template <class Order = epoch_order>
 class batch_loader {
  public:

@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(finish_threads) finish_kernel(__grid_constant_
   int const i = pair, j = job.count - 1 - pair;
   mix_plan const mix = job.mix == nullptr ? mix_plan{} : *job.mix;
   bool const mixes = i != j && (mix.cuts() || mix.weight != 1);
-  int const end = min(job.size, (share + 1) * finish_share);
+  int const end = ::min(job.size, (share + 1) * finish_share);
   for (int e = share * finish_share + static_cast<int>(threadIdx.x) * N; e < end; e += static_cast<int>(finish_threads) * N) {
     auto a = job.template values<N>(table, i, e);
     if (i == j) {

@@ -52,6 +52,7 @@ class hosted_episodes final : public episode_pixels {
     episode_image_order images;
     [[nodiscard]] std::vector<std::uint32_t> batch(std::uint64_t step) const { return images(step); }
     [[nodiscard]] std::size_t steps_per_epoch() const { return 1; }  // episodes know no epochs
+    [[nodiscard]] batch_share share() const { return {}; }           // and are not shared
   };
 
   basic_cuda<P> device_;

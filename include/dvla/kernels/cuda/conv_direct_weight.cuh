@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(256)
   int const first_output = block % output_tiles * Outputs;
   block /= output_tiles;
   int const group = block % p.groups, part = block / p.groups;
-  int const begin = part * part_pixels, end = min(p.pixels, begin + part_pixels);
+  int const begin = part * part_pixels, end = ::min(p.pixels, begin + part_pixels);
   int const element = first_element + thread % elements, c = element % p.depth, tap = element / p.depth;
   int const r = tap / p.taps_w, q = tap % p.taps_w, row = thread / columns * 4, column = thread % columns * 4;
   A sums[4][4] = {};

@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(256, 2)
   int const filter_size = p.taps_h * p.taps_w * p.depth, element_tiles = (filter_size + tile::elements - 1) / tile::elements;
   int const output_tiles = (p.outputs + Outputs - 1) / Outputs, block = static_cast<int>(blockIdx.x), group = static_cast<int>(blockIdx.y);
   int const first_element = block % element_tiles * tile::elements, first_output = block / element_tiles % output_tiles * Outputs;
-  int const part = block / element_tiles / output_tiles, begin = part * part_pixels, end = min(p.pixels, begin + part_pixels);
+  int const part = block / element_tiles / output_tiles, begin = part * part_pixels, end = ::min(p.pixels, begin + part_pixels);
   int const count = (end - begin + tile::pixels - 1) / tile::pixels, outputs = p.outputs - first_output;
   gemm_weight_loader<E, Outputs> loader(p, source + group * p.source_part, dy + group * p.target_part + first_output, outputs,
                                         first_element, begin, end);

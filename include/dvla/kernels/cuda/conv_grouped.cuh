@@ -90,15 +90,15 @@ struct row_walk {
 
   /// For rows [first, last) of y in the column of all strips.
   __device__ row_walk(grouped_sizes const& s, int first, int last)
-      : strip(first / s.height), begin(first % s.height), end(min(s.height, begin + last - first)), left(last - first - (end - begin)) {
-    row = max(begin - 1, 0);
+      : strip(first / s.height), begin(first % s.height), end(::min(s.height, begin + last - first)), left(last - first - (end - begin)) {
+    row = ::max(begin - 1, 0);
   }
   [[nodiscard]] __device__ bool active() const { return begin < end; }
   /// Whether the step ends a row of y, row - 1.
   [[nodiscard]] __device__ bool completes() const { return row > begin; }
   __device__ void advance(grouped_sizes const& s) {
     if (++row <= end) return;
-    ++strip, row = begin = 0, end = min(s.height, left), left -= end;
+    ++strip, row = begin = 0, end = ::min(s.height, left), left -= end;
   }
 };
 
@@ -232,7 +232,7 @@ __global__ void __launch_bounds__((grouped_tile<E, D, Choice>::threads), Choice:
   int const staged_size = tile::staged_bytes(s.strip_width) / 16;
   int const slices = (s.groups + tile::groups - 1) / tile::groups, slice = static_cast<int>(blockIdx.x) % slices;
   int const worker = static_cast<int>(blockIdx.x) / slices, workers = static_cast<int>(gridDim.x) / slices;
-  int const first_channel = slice * tile::groups * D, valid_channels = min(tile::groups * D, s.channels - first_channel);
+  int const first_channel = slice * tile::groups * D, valid_channels = ::min(tile::groups * D, s.channels - first_channel);
   int const valid = valid_channels / chunk<E>;
   int const warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, group = warp / tile::octet_warps;
   int const output = warp % tile::octet_warps * tile::octets * 8, channel = first_channel + group * D;
@@ -258,7 +258,7 @@ __global__ void __launch_bounds__((grouped_tile<E, D, Choice>::threads), Choice:
 #pragma unroll
   for (int i = 0; i < Tiles; ++i)
     pixel[i] =
-        static_cast<unsigned>(min(16 * i + lane % 16, s.strip_width - 1) * tile::pitch + group * tile::group_chunks + lane / 16) * 16;
+        static_cast<unsigned>(::min(16 * i + lane % 16, s.strip_width - 1) * tile::pitch + group * tile::group_chunks + lane / 16) * 16;
   float sums[3][Tiles][tile::octets][4] = {};  // all 0 again at the end of a strip
   staged_row<tile, E> before;
   for (int slot = 0, parity = 0; at.active() || before.pixels > 0; parity ^= 1) {
@@ -287,7 +287,7 @@ __global__ void __launch_bounds__((grouped_tile<E, D, Choice>::threads), Choice:
     if (!at.active()) continue;
     if (at.completes()) {
       int const left = s.left_of(at.strip);
-      before.pixels = min(s.strip_width, s.width - left);
+      before.pixels = ::min(s.strip_width, s.width - left);
       before.start = s.start_of(at.strip, at.row - 1) + static_cast<std::size_t>(left * s.channels + first_channel);
       if (has_group)
         stage_results<Tiles, tile>(sums[2], bias == nullptr ? nullptr : bias + channel + output,

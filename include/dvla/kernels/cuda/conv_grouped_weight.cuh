@@ -109,7 +109,7 @@ __device__ DVLA_INLINE void multiply_gradient_band(float (&sums)[3][Tile::row_ti
 #pragma unroll
     for (int slot = 0; slot < operand::slots; ++slot) {
       // past the row's end dy is 0, and x must be a number: that of the last pixel
-      int const a_column = min(first + operand::a_pixel(lane, slot), width - 1), b_column = first + operand::b_pixel(lane, slot);
+      int const a_column = ::min(first + operand::a_pixel(lane, slot), width - 1), b_column = first + operand::b_pixel(lane, slot);
       patch[slot] = band + static_cast<unsigned>(row * Tile::x_bytes(width) + a_column * Tile::pitch * 16) + channel;
       unsigned const at = dy + static_cast<unsigned>(row) * dy_bytes + static_cast<unsigned>(b_column * Tile::pitch) * 16;
 #pragma unroll
@@ -163,10 +163,10 @@ __global__ void __launch_bounds__((grouped_weight_tile<E, D, Choice>::threads), 
   unsigned const zeros = memory + tile::stages * stage_bytes;
   int const slices = (s.groups + tile::groups - 1) / tile::groups, slice = static_cast<int>(blockIdx.x) % slices;
   int const part = static_cast<int>(blockIdx.x) / slices, part_count = static_cast<int>(gridDim.x) / slices;
-  int const first_channel = slice * tile::groups * D, valid = min(tile::groups * D, s.channels - first_channel) / chunk<E>;
+  int const first_channel = slice * tile::groups * D, valid = ::min(tile::groups * D, s.channels - first_channel) / chunk<E>;
   int const warp = static_cast<int>(threadIdx.x) / 32, in_slice = warp % tile::groups, split = warp / tile::groups;
   int const bands = (s.height + tile::rows - 1) / tile::rows, band_rows = (s.height + bands - 1) / bands, items = s.all_strips * bands;
-  auto const rows_of = [&](int item) { return min(band_rows, s.height - item % bands * band_rows); };
+  auto const rows_of = [&](int item) { return ::min(band_rows, s.height - item % bands * band_rows); };
   auto const load = [&](int item, unsigned to) {
     if (item < items)
       load_gradient_band<D, tile>(s, x + first_channel, dy + first_channel, item / bands, item % bands * band_rows, rows_of(item), valid,

@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(256, stem_residents<E>)
   for (int i = 0; i < Shape::octets * 2 * filters::words; ++i)
     b[i / filters::words / 2][i / filters::words % 2][i % filters::words] = packed[i * 32 + static_cast<int>(threadIdx.x) % 32];
   for (int item = worker, stage = 0; item < s.items; item += workers, stage = stages - 1 - stage) {
-    int const image = item / s.bands, first = item % s.bands * s.band_rows, rows = min(s.band_rows, s.out_height - first);
+    int const image = item / s.bands, first = item % s.bands * s.band_rows, rows = ::min(s.band_rows, s.out_height - first);
     copies_wait<0>();
     __syncthreads();  // the band is there, and nobody reads the one before any more
     if (stages == 2) load(item + workers, 1 - stage);

@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(256, 2) stem_weight_kernel(stem_sizes const s,
   int const stage_size = image_size + s.band_rows * dy_pitch / int{sizeof(E)};
   int const slices = s.out_channels / 16, channel = static_cast<int>(blockIdx.x) % slices * 16;
   int const part = static_cast<int>(blockIdx.x) / slices, part_count = static_cast<int>(gridDim.x) / slices;
-  auto const rows_of = [&](int item) { return min(s.band_rows, s.out_height - item % s.bands * s.band_rows); };
+  auto const rows_of = [&](int item) { return ::min(s.band_rows, s.out_height - item % s.bands * s.band_rows); };
   auto const load = [&](int item, int stage) {
     if (item < s.items) {
       E* const band = reinterpret_cast<E*>(stem_memory) + stage * stage_size;

@@ -1,8 +1,8 @@
 // A product completed by an expression on its elements, and the product that ends before a GELU.
 //
 // On an H100 cuBLASLt's product followed by a pass over memory is faster than the library's own kernel with the expression in it,
-// but for two cases: a sum with a tensor or a row vector, which cuBLASLt adds by itself, and the derivative of a GELU, which saves a pass of three tensors
-// (bench/results/cuda_kernels.md).
+// but for two cases: a sum with a tensor or a row vector, which cuBLASLt adds by itself, and the derivative of a GELU, which saves a
+// pass of three tensors (bench/results/cuda_kernels.md).
 #pragma once
 
 #include <dvla/kernels/cuda/elementwise.cuh>
