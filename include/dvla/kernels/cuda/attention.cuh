@@ -136,11 +136,11 @@ __device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D, Tiles>& rows, s
 }
 
 /// Shared memory holds all keys and then all values of a head; queries and results go straight to and from registers.
-template <class T, int D, forward_tiling Tiling>
-__global__ void __launch_bounds__(32 * Tiling.warps, Tiling.blocks)
+template <class T, int D, class Tiling>
+__global__ void __launch_bounds__(32 * Tiling::warps, Tiling::blocks)
     forward_kernel(__grid_constant__ forward_arguments<T> const a) {
   using layout = tile_layout<T, D>;
-  constexpr int rows_of_warp = Tiling.tiles * tile_rows;
+  constexpr int rows_of_warp = Tiling::tiles * tile_rows;
   extern __shared__ uint4 attention_memory[];
   unsigned const warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int const queries = a.sizes.queries, count = a.sizes.keys, padded = padded_rows(count);
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(32 * Tiling.warps, Tiling.blocks)
   int first = static_cast<int>(blockIdx.x % a.blocks * warps + warp) * rows_of_warp;
   int const step = static_cast<int>(a.blocks * warps) * rows_of_warp;
   for (bool arriving = true; arriving || first < queries; arriving = false, first += step) {
-    attending_rows<T, D, Tiling.tiles> rows(rows_of_head(a.q, queries), first);
+    attending_rows<T, D, Tiling::tiles> rows(rows_of_head(a.q, queries), first);
     for (int i = 0; i < chunks; ++i) {
       if (arriving) {
         wait_for_copies(chunks - 1 - i);
@@ -166,11 +166,11 @@ __global__ void __launch_bounds__(32 * Tiling.warps, Tiling.blocks)
       }
       int const chunk = i * chunk_rows * layout::row_bytes;
       if (first < queries)
-        attend_to_chunk<Tiling.step>(rows, at_keys + chunk, at_values + chunk, ::min(chunk_rows, count - i * chunk_rows), a.scale);
+        attend_to_chunk<Tiling::step>(rows, at_keys + chunk, at_values + chunk, ::min(chunk_rows, count - i * chunk_rows), a.scale);
     }
     if (first >= queries) continue;
 #pragma unroll
-    for (int t = 0; t < Tiling.tiles; ++t) {
+    for (int t = 0; t < Tiling::tiles; ++t) {
       int const begin = first + t * tile_rows;
       float const sum[2] = {row_sum(rows.sum[t][0]), row_sum(rows.sum[t][1])};
       put_rows<T, D>(rows.o[t], {1 / sum[0], 1 / sum[1]}, rows_of_head(a.o, queries), begin, false);
@@ -190,10 +190,10 @@ template <class T, std::size_t Choice = 0>
                                   attention_operand<T const> const& v, attention_operand<T> const& o, float* lse) {
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-    constexpr forward_tiling tiling = chosen<Choice>(forward_tilings<T, D>);
+    using tiling = chosen<forward_tilings<T, D>, Choice>;
     std::size_t const bytes = 2 * padded_rows(shape.keys) * tile_layout<T, D>::row_bytes, heads = shape.batch * shape.heads;
     if (bytes > shared_memory_limit(queue)) return false;
-    auto const plan = plan_tiles(shape.queries, tiling.tiles * tile_rows, heads, tiling.warps, queue);
+    auto const plan = plan_tiles(shape.queries, tiling::tiles * tile_rows, heads, tiling::warps, queue);
     forward_arguments<T> const arguments{q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks};
     launch<forward_kernel<T, D, tiling>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
     return true;
@@ -206,15 +206,15 @@ template <class T, std::size_t Choice = 0>
 /// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
 /// scaled scores. Any lengths. bfloat16, and float where the device rounds products to tf32, are multiplied by tensor cores if
 /// the rows of all operands are whole 16-byte accesses of at most 128 elements and a head's keys and values fit the shared
-/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>.
-template <precision P, class T>
+/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>. Choice is the entry of attention_cuda::forward_tilings.
+template <std::size_t Choice = 0, precision P, class T>
 void attention_forward(basic_cuda<P> const& device, attention_shape const& shape, arithmetic_t<T> scale,
                        attention_operand<T const> q, attention_operand<T const> k, attention_operand<T const> v,
                        attention_operand<T> o, arithmetic_t<T>* lse) {
   using namespace attention_cuda;
   if (shape.batch * shape.heads * shape.queries == 0) return;
   if constexpr (has_tensor_cores<P, T>)
-    if (tensor_forward<T>(*device.queue, shape, scale, q, k, v, o, lse)) return;
+    if (tensor_forward<T, Choice>(*device.queue, shape, scale, q, k, v, o, lse)) return;
   general_forward<T>(*device.queue, shape, scale, q, k, v, o, lse);
 }
 

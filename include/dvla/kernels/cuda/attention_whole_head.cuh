@@ -76,10 +76,10 @@ __device__ DVLA_INLINE void store_scores(weight_block<T> const& from, std::uint3
 }
 
 /// Tiles of 16 keys of a warp on their way over the queries.
-template <class T, int D, whole_head_tiling Tiling>
+template <class T, int D, class Tiling>
 struct gathering_keys {
-  static constexpr int tiles = Tiling.tiles;
-  using key_rows = std::conditional_t<Tiling.keys_in_registers, row_block<T, D>, shared_row_block<T, D>>;
+  static constexpr int tiles = Tiling::tiles;
+  using key_rows = std::conditional_t<Tiling::keys_in_registers, row_block<T, D>, shared_row_block<T, D>>;
 
   key_rows k[tiles];
   row_block<T, D> v[tiles];
@@ -148,18 +148,18 @@ __device__ DVLA_INLINE void fetch_head(whole_head_memory<T, D> const& memory, ch
 }
 
 /// dk and dv of a warp's keys, and the gradients of their scores to shared memory.
-template <class T, int D, whole_head_tiling Tiling>
+template <class T, int D, class Tiling>
 __device__ DVLA_INLINE void gather_keys(whole_head_memory<T, D> const& memory, char const* shared,
                                         whole_head_arguments<T> const& arguments, unsigned index) {
   using layout = tile_layout<T, D>;
   auto const& all = arguments.all;
   unsigned const lane = threadIdx.x % 32;
   std::uint32_t const begin = shared_address(shared);
-  int const first_tile = static_cast<int>(threadIdx.x / 32) * Tiling.tiles, left = all.sizes.keys - first_tile * tile_rows;
+  int const first_tile = static_cast<int>(threadIdx.x / 32) * Tiling::tiles, left = all.sizes.keys - first_tile * tile_rows;
   gathering_keys<T, D, Tiling> keys;
-  std::uint32_t to[Tiling.tiles];
+  std::uint32_t to[Tiling::tiles];
 #pragma unroll
-  for (int t = 0; t < Tiling.tiles; ++t) {
+  for (int t = 0; t < Tiling::tiles; ++t) {
     int const tile = ::min(first_tile + t, memory.keys / tile_rows - 1);  // of a tile that there is; its twin comes to nothing
     to[t] = begin + memory.scores + static_cast<std::uint32_t>(tile) * memory.stripe;
     keys.k[t].load(begin + static_cast<std::uint32_t>(tile * layout::block_bytes) + place_in_rows<T, D>(lane));
@@ -171,14 +171,14 @@ __device__ DVLA_INLINE void gather_keys(whole_head_memory<T, D> const& memory, c
   std::uint32_t columns = begin + memory.q + place_in_columns<T, D>(lane), terms = begin + memory.q + place_in_terms<T, D>(lane);
   std::uint32_t const to_d_o = memory.d_o - memory.q;
   for (int i = 0; i < memory.queries; i += tile_rows, columns += layout::block_bytes, terms += layout::block_bytes) {
-    weight_block<T> gradients[Tiling.tiles];
+    weight_block<T> gradients[Tiling::tiles];
     keys.gather(gradients, {columns, terms}, {columns + to_d_o, terms + to_d_o}, statistics + i, left, arguments.scale);
 #pragma unroll
-    for (int t = 0; t < Tiling.tiles; ++t)
+    for (int t = 0; t < Tiling::tiles; ++t)
       if (t * tile_rows < left) store_scores<T>(gradients[t], to[t] + i * static_cast<std::uint32_t>(sizeof(T)), memory.score_row);
   }
 #pragma unroll
-  for (int t = 0; t < Tiling.tiles; ++t) {
+  for (int t = 0; t < Tiling::tiles; ++t) {
     int const first = (first_tile + t) * tile_rows;
     put_gradient<T, D>(keys.d_k[t], all.scale, all.dk, all.sizes, index, all.sizes.keys, first);
     put_gradient<T, D>(keys.d_v[t], 1, all.dv, all.sizes, index, all.sizes.keys, first);
@@ -210,8 +210,8 @@ __device__ DVLA_INLINE void gather_queries(whole_head_memory<T, D> const& memory
   }
 }
 
-template <class T, int D, whole_head_tiling Tiling>
-__global__ void __launch_bounds__(32 * Tiling.warps, Tiling.blocks)
+template <class T, int D, class Tiling>
+__global__ void __launch_bounds__(32 * Tiling::warps, 1)
     whole_head_kernel(__grid_constant__ whole_head_arguments<T> const a) {
   extern __shared__ uint4 attention_memory[];
   char* const shared = reinterpret_cast<char*>(attention_memory);
@@ -219,16 +219,16 @@ __global__ void __launch_bounds__(32 * Tiling.warps, Tiling.blocks)
   fetch_head<T, D>(memory, shared, a.all, blockIdx.x);
   gather_keys<T, D, Tiling>(memory, shared, a, blockIdx.x);
   __syncthreads();  // also orders additions to one place by dk, dv and dq
-  if (a.all.dq.wanted()) gather_queries<T, D, Tiling.tiles>(memory, shared, a.all, blockIdx.x);
+  if (a.all.dq.wanted()) gather_queries<T, D, Tiling::tiles>(memory, shared, a.all, blockIdx.x);
 }
 
 /// The gradients by whole_head_kernel(), if a head fits a block and its shared memory.
 template <class T, int D, std::size_t Choice = 0>
 [[nodiscard]] bool whole_head_backward(cuda_queue const& queue, attention_shape const& shape, backward_arguments<T> const& all) {
-  constexpr whole_head_tiling tiling = chosen<Choice>(whole_head_tilings<T, D>);
-  constexpr std::size_t keys_of_warp = tiling.tiles * tile_rows, most_queries = 4096;
+  using tiling = chosen<whole_head_tilings<T, D>, Choice>;
+  constexpr std::size_t keys_of_warp = tiling::tiles * tile_rows, most_queries = 4096;
   std::size_t const warps = (shape.keys + keys_of_warp - 1) / keys_of_warp;
-  if (warps > tiling.warps || shape.queries > most_queries) return false;
+  if (warps > tiling::warps || shape.queries > most_queries) return false;
   std::size_t const bytes = whole_head_memory<T, D>(all.sizes.keys, all.sizes.queries).end;
   if (bytes > shared_memory_limit(queue)) return false;
   launch<whole_head_kernel<T, D, tiling>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
