@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <utility>
 
+#include <dvla/core/philox.hpp>
 #include <dvla/kernels/cuda/attention.cuh>
 #include <dvla/kernels/cuda/attention_backward.cuh>
 
