@@ -29,6 +29,7 @@ struct forward_arguments {
   float scale;  // of scores as logarithms to base 2
   head_sizes sizes;
   unsigned blocks;  // of a head
+  unsigned multiprocessors;
 };
 
 /// Tiles of 16 queries of a warp on their way over the keys. `sum` and `o` are relative to 2^top, the largest weight of a query's
@@ -135,51 +136,72 @@ __device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D, Tiles>& rows, s
     if (count > 0) attend_to_chunk<Blocks / 2>(rows, keys, values, count, scale);
 }
 
-/// Shared memory holds all keys and then all values of a head; queries and results go straight to and from registers.
-template <class T, int D, class Tiling>
-__global__ void __launch_bounds__(32 * Tiling::warps, Tiling::blocks)
-    forward_kernel(__grid_constant__ forward_arguments<T> const a) {
-  using layout = tile_layout<T, D>;
-  constexpr int rows_of_warp = Tiling::tiles * tile_rows;
-  extern __shared__ uint4 attention_memory[];
-  unsigned const warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  int const queries = a.sizes.queries, count = a.sizes.keys, padded = padded_rows(count);
-  int const chunks = (padded + chunk_rows - 1) / chunk_rows;
-  auto const index = [&] { return computed_again(blockIdx.x) / a.blocks; };  // of the head, among those of all images
-  auto const rows_of_head = [&](auto const& x, int rows) {
-    return rows_of(x, index() / a.sizes.heads, index() % a.sizes.heads, rows, a.sizes.dim);
-  };
-  T *const keys = reinterpret_cast<T*>(attention_memory), *const values = keys + padded * layout::pitch;
-  fetch_chunks<T, D>(keys, values, rows_of_head(a.k, count), rows_of_head(a.v, count));
-  std::uint32_t const at_keys = shared_address(keys) + place_in_columns<T, D>(lane);
-  std::uint32_t const at_values = shared_address(values) + place_in_terms<T, D>(lane);
+/// One head's attention as its warps see it: where its rows lie, and this lane's places in the keys and values.
+template <class T, int D, int Step>
+struct attended_head {
+  forward_arguments<T> const& a;
+  std::uint32_t keys, values;
 
-  // In the first round, every warp waits for each chunk and at the block's barrier, even one that has no queries.
-  int first = static_cast<int>(blockIdx.x % a.blocks * warps + warp) * rows_of_warp;
-  int const step = static_cast<int>(a.blocks * warps) * rows_of_warp;
-  for (bool arriving = true; arriving || first < queries; arriving = false, first += step) {
-    attending_rows<T, D, Tiling::tiles> rows(rows_of_head(a.q, queries), first);
+  [[nodiscard]] __device__ DVLA_INLINE unsigned index() const { return computed_again(blockIdx.x) / a.blocks; }
+  template <class Operand>
+  [[nodiscard]] __device__ DVLA_INLINE auto rows(Operand const& x, int count) const {
+    return rows_of(x, index() / a.sizes.heads, index() % a.sizes.heads, count, a.sizes.dim);
+  }
+
+  /// The results of Tiles times 16 queries from `first` on, of which there may be none. In the block's first round, every warp
+  /// waits for each chunk of keys and values and at the block's barrier, even one that has no queries.
+  template <int Tiles>
+  __device__ DVLA_INLINE void attend(int first, bool arriving) const {
+    int const queries = a.sizes.queries, count = a.sizes.keys, chunks = (count + chunk_rows - 1) / chunk_rows;
+    attending_rows<T, D, Tiles> of(rows(a.q, queries), first);
     for (int i = 0; i < chunks; ++i) {
       if (arriving) {
         wait_for_copies(chunks - 1 - i);
         __syncthreads();
       }
-      int const chunk = i * chunk_rows * layout::row_bytes;
+      int const chunk = i * chunk_rows * tile_layout<T, D>::row_bytes;
       if (first < queries)
-        attend_to_chunk<Tiling::step>(rows, at_keys + chunk, at_values + chunk, ::min(chunk_rows, count - i * chunk_rows), a.scale);
+        attend_to_chunk<Step>(of, keys + chunk, values + chunk, ::min(chunk_rows, count - i * chunk_rows), a.scale);
     }
-    if (first >= queries) continue;
+    if (first >= queries) return;
 #pragma unroll
-    for (int t = 0; t < Tiling::tiles; ++t) {
+    for (int t = 0; t < Tiles; ++t) {
       int const begin = first + t * tile_rows;
-      float const sum[2] = {row_sum(rows.sum[t][0]), row_sum(rows.sum[t][1])};
-      put_rows<T, D>(rows.o[t], {1 / sum[0], 1 / sum[1]}, rows_of_head(a.o, queries), begin, false);
-      if (a.lse == nullptr || lane % 4 != 0) continue;
+      float const sum[2] = {row_sum(of.sum[t][0]), row_sum(of.sum[t][1])};
+      put_rows<T, D>(of.o[t], {1 / sum[0], 1 / sum[1]}, rows(a.o, queries), begin, false);
+      if (a.lse == nullptr || threadIdx.x % 4 != 0) continue;
       float* const lse = a.lse + std::size_t{index()} * static_cast<unsigned>(queries);
       for (int r = 0; r < 2; ++r)
-        if (int const row = begin + static_cast<int>(lane / 4) + 8 * r; row < queries)
-          lse[row] = rows.top[t][r] / log2_of_e + logf(sum[r]);
+        if (int const row = begin + static_cast<int>(threadIdx.x % 32 / 4) + 8 * r; row < queries)
+          lse[row] = of.top[t][r] / log2_of_e + logf(sum[r]);
     }
+  }
+};
+
+/// Shared memory holds all keys and then all values of a head; queries and results go straight to and from registers. The warps of
+/// a head take Tiling::tiles tiles of 16 queries each, again and again, and share out the rest one by one: the first ones of
+/// blocks that are likely to meet on a multiprocessor are on different fourths of it.
+template <class T, int D, class Tiling>
+__global__ void __launch_bounds__(32 * Tiling::warps, Tiling::blocks)
+    forward_kernel(__grid_constant__ forward_arguments<T> const a) {
+  static_assert(Tiling::tiles <= 2, "the rest is 1 or 2 tiles a warp");
+  extern __shared__ uint4 attention_memory[];
+  unsigned const warps = blockDim.x / 32, lane = threadIdx.x % 32;
+  T* const keys = reinterpret_cast<T*>(attention_memory);
+  T* const values = keys + padded_rows(a.sizes.keys) * tile_layout<T, D>::pitch;
+  attended_head<T, D, Tiling::step> const head{a, shared_address(keys) + place_in_columns<T, D>(lane),
+                                               shared_address(values) + place_in_terms<T, D>(lane)};
+  fetch_chunks<T, D>(keys, values, head.rows(a.k, a.sizes.keys), head.rows(a.v, a.sizes.keys));
+
+  int const of_head = static_cast<int>(a.blocks * warps), tiles = padded_rows(a.sizes.queries) / tile_rows;
+  int const warp = static_cast<int>(blockIdx.x % a.blocks * warps + (threadIdx.x / 32 + blockIdx.x / a.multiprocessors) % warps);
+  for (int begin = 0; begin == 0 || begin < tiles; begin += Tiling::tiles * of_head) {
+    int const left = tiles - begin, each = ::min(Tiling::tiles, left / of_head), more = each < Tiling::tiles ? left % of_head : 0;
+    int const own = each + (warp < more), first = (begin + warp * each + ::min(warp, more)) * tile_rows;
+    if (Tiling::tiles == 2 && own == 2)
+      head.template attend<Tiling::tiles>(first, begin == 0);
+    else
+      head.template attend<1>(own == 0 ? a.sizes.queries : first, begin == 0);
   }
 }
 
@@ -194,7 +216,8 @@ template <class T, std::size_t Choice = 0>
     std::size_t const bytes = 2 * padded_rows(shape.keys) * tile_layout<T, D>::row_bytes, heads = shape.batch * shape.heads;
     if (bytes > shared_memory_limit(queue)) return false;
     auto const plan = plan_tiles(shape.queries, tiling::tiles * tile_rows, heads, tiling::warps, queue);
-    forward_arguments<T> const arguments{q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks};
+    forward_arguments<T> const arguments{q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks,
+                                         static_cast<unsigned>(queue.multiprocessors())};
     launch<forward_kernel<T, D, tiling>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
     return true;
   });

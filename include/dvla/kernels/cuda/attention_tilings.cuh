@@ -34,7 +34,7 @@ struct forward_tilings<bfloat16, 64> {
 };
 template <>
 struct forward_tilings<bfloat16, 128> {
-  using type = std::tuple<forward_tiling<1, 4, 4, 2>, forward_tiling<1, 2, 4, 3>, forward_tiling<1, 1, 4, 4>, forward_tiling<2, 1, 4, 2>>;
+  using type = std::tuple<forward_tiling<1, 4, 4, 2>, forward_tiling<1, 2, 4, 3>>;
 };
 template <>
 struct forward_tilings<float, 64> {
