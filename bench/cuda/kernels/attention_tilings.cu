@@ -1,4 +1,4 @@
-// attention_tilings: median times of attention by every entry of the tables in attention_tilings.cuh, as replayed graphs over inputs
+// attention_tilings_cuda: median times of attention by every entry of the tables in attention_tilings.cuh, as replayed graphs over inputs
 // that stay in cache, in microseconds: what the first entries are chosen by.
 #include <cstdio>
 #include <utility>
@@ -81,7 +81,10 @@ void time_choice(operands<T> const& x) {
     x.template forward<0>(device);
     double const b = timing::median_ms(
         device, [&] { x.template backward<Choice>(device); }, 20);
-    std::printf("  backward %zu {%d, %u, %d}: %7.1f us\n", Choice, tiling::tiles, tiling::warps, tiling::keys_in_registers, 1e3 * b);
+    if constexpr (std::is_same_v<tiling, in_pieces>)
+      std::printf("  backward %zu in pieces: %7.1f us\n", Choice, 1e3 * b);
+    else
+      std::printf("  backward %zu {%d, %u, %d}: %7.1f us\n", Choice, tiling::tiles, tiling::warps, tiling::keys_in_registers, 1e3 * b);
   }
 }
 

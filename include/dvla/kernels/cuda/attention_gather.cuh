@@ -132,7 +132,7 @@ __device__ DVLA_INLINE gathering_rows<T, D, OfKeys> begin_round(backward_memory<
   T* const y = memory.columns + padded_rows(head.x.count) * tile_layout<T, D>::pitch;
   if (first_round) fetch_chunks<T, D>(memory.columns, y, head.x, head.y);
   __syncwarp();  // for what the last round read of the warp's memory
-  constexpr int batch = D * sizeof(T) < 256 ? 4 : 2;  // where registers are left
+  constexpr int batch = D * sizeof(T) < 256 ? 4 : 1;  // where registers are left
   int const begin = OfKeys ? 0 : first;
   auto const d_o = [&](int row, int column) {
     return *reinterpret_cast<uint4 const*>(head.d_o.data + static_cast<std::size_t>(begin + row) * head.d_o.step + column);

@@ -45,7 +45,7 @@ struct forward_tilings<float, 128> {
   using type = std::tuple<forward_tiling<1, 1, 4, 3>, forward_tiling<1, 4, 4, 2>, forward_tiling<1, 2, 4, 2>>;
 };
 
-/// Of attention_whole_head.cuh: a warp's 16 keys times `tiles`, warps of a block at most; whether the keys stay in registers, where
+/// Of attention_whole_head.cuh: a warp's 16 keys times `tiles`; warps of a block at most; whether the keys stay in registers, where
 /// the values always are.
 template <int Tiles, unsigned Warps, bool KeysInRegisters>
 struct whole_head_tiling {
@@ -54,25 +54,28 @@ struct whole_head_tiling {
   static constexpr bool keys_in_registers = KeysInRegisters;
 };
 
+/// By attention_gather.cuh, whatever the length.
+struct in_pieces {};
+
 template <class T, int D>
 struct whole_head_tilings {
-  using type = std::tuple<whole_head_tiling<1, 16, false>, whole_head_tiling<2, 8, true>>;
+  using type = std::tuple<whole_head_tiling<1, 16, false>, whole_head_tiling<2, 8, true>, in_pieces>;
 };
 template <>
 struct whole_head_tilings<bfloat16, 64> {
-  using type = std::tuple<whole_head_tiling<2, 8, true>, whole_head_tiling<2, 8, false>, whole_head_tiling<1, 16, false>>;
+  using type = std::tuple<whole_head_tiling<2, 8, true>, whole_head_tiling<2, 8, false>, whole_head_tiling<1, 16, false>, in_pieces>;
 };
 template <>
 struct whole_head_tilings<bfloat16, 128> {
-  using type = std::tuple<whole_head_tiling<1, 8, true>, whole_head_tiling<1, 8, false>>;
+  using type = std::tuple<whole_head_tiling<1, 8, true>, whole_head_tiling<1, 8, false>, in_pieces>;
 };
 template <>
 struct whole_head_tilings<float, 64> {
-  using type = std::tuple<whole_head_tiling<1, 8, true>, whole_head_tiling<1, 12, false>>;
+  using type = std::tuple<whole_head_tiling<1, 8, true>, whole_head_tiling<1, 12, false>, in_pieces>;
 };
 template <>
 struct whole_head_tilings<float, 128> {
-  using type = std::tuple<whole_head_tiling<1, 8, false>>;
+  using type = std::tuple<whole_head_tiling<1, 8, false>, in_pieces>;
 };
 
 /// Of attention_gather.cuh, where a warp has 16 rows: warps of a block at most, and blocks that are to share a multiprocessor.

@@ -226,14 +226,18 @@ __global__ void __launch_bounds__(32 * Tiling::warps, 1)
 template <class T, int D, std::size_t Choice = 0>
 [[nodiscard]] bool whole_head_backward(cuda_queue const& queue, attention_shape const& shape, backward_arguments<T> const& all) {
   using tiling = chosen<whole_head_tilings<T, D>, Choice>;
-  constexpr std::size_t keys_of_warp = tiling::tiles * tile_rows, most_queries = 4096;
-  std::size_t const warps = (shape.keys + keys_of_warp - 1) / keys_of_warp;
-  if (warps > tiling::warps || shape.queries > most_queries) return false;
-  std::size_t const bytes = whole_head_memory<T, D>(all.sizes.keys, all.sizes.queries).end;
-  if (bytes > shared_memory_limit(queue)) return false;
-  launch<whole_head_kernel<T, D, tiling>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
-                                          whole_head_arguments<T>{all, all.scale * log2_of_e});
-  return true;
+  if constexpr (std::is_same_v<tiling, in_pieces>) {
+    return false;
+  } else {
+    constexpr std::size_t keys_of_warp = tiling::tiles * tile_rows, most_queries = 4096;
+    std::size_t const warps = (shape.keys + keys_of_warp - 1) / keys_of_warp;
+    if (warps > tiling::warps || shape.queries > most_queries) return false;
+    std::size_t const bytes = whole_head_memory<T, D>(all.sizes.keys, all.sizes.queries).end;
+    if (bytes > shared_memory_limit(queue)) return false;
+    launch<whole_head_kernel<T, D, tiling>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
+                                            whole_head_arguments<T>{all, all.scale * log2_of_e});
+    return true;
+  }
 }
 
 }  // namespace attention_cuda
