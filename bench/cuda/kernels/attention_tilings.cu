@@ -1,5 +1,5 @@
-// attention_tilings_cuda: median times of attention by every entry of the tables in attention_tilings.cuh, as replayed graphs over inputs
-// that stay in cache, in microseconds: what the first entries are chosen by.
+// attention_tilings_cuda: median times of attention by every entry of the tables in attention_tilings.cuh, as replayed graphs over
+// inputs that stay in cache, in microseconds: what the first entries are chosen by.
 #include <cstdio>
 #include <utility>
 
@@ -44,12 +44,15 @@ struct operands {
   numbers<T> dq{packed ? 3 * q_size : q_size}, dk{packed ? 8 : k_size}, dv{packed ? 8 : k_size};
   numbers<float> lse{s.batch * s.heads * s.queries};
 
-  [[nodiscard]] attention_operand<T> part(numbers<T> const& all, numbers<T> const& own, std::size_t number, std::size_t tokens) const {
+  [[nodiscard]] attention_operand<T> part(numbers<T> const& all, numbers<T> const& own, std::size_t number,
+                                          std::size_t tokens) const {
     std::size_t const token = packed ? 3 * width : width;
     return {packed ? all.data() + number * width : own.data(), {tokens * token, s.head_dim, token}};
   }
   [[nodiscard]] static attention_operand<T const> constant(attention_operand<T> const& x) { return {x.data, x.strides}; }
-  [[nodiscard]] attention_operand<T> result(numbers<T> const& x) const { return {x.data(), {s.queries * width, s.head_dim, width}}; }
+  [[nodiscard]] attention_operand<T> result(numbers<T> const& x) const {
+    return {x.data(), {s.queries * width, s.head_dim, width}};
+  }
 
   template <std::size_t Choice, precision P>
   void forward(basic_cuda<P> const& device) const {
@@ -74,7 +77,8 @@ void time_choice(operands<T> const& x) {
     using tiling = chosen<forward_tilings<T, D>, Choice>;
     double const f = timing::median_ms(
         device, [&] { x.template forward<Choice>(device); }, 20);
-    std::printf("  forward  %zu {%d, %d, %u, %u}: %7.1f us\n", Choice, tiling::tiles, tiling::step, tiling::warps, tiling::blocks, 1e3 * f);
+    std::printf("  forward  %zu {%d, %d, %u, %u}: %7.1f us\n", Choice, tiling::tiles, tiling::step, tiling::warps, tiling::blocks,
+                1e3 * f);
   }
   if constexpr (Choice < backwards) {
     using tiling = chosen<whole_head_tilings<T, D>, Choice>;
@@ -84,7 +88,8 @@ void time_choice(operands<T> const& x) {
     if constexpr (std::is_same_v<tiling, in_pieces>)
       std::printf("  backward %zu in pieces: %7.1f us\n", Choice, 1e3 * b);
     else
-      std::printf("  backward %zu {%d, %u, %d}: %7.1f us\n", Choice, tiling::tiles, tiling::warps, tiling::keys_in_registers, 1e3 * b);
+      std::printf("  backward %zu {%d, %u, %d}: %7.1f us\n", Choice, tiling::tiles, tiling::warps, tiling::keys_in_registers,
+                  1e3 * b);
   }
 }
 
@@ -94,7 +99,8 @@ void time_all(char const* name, attention_shape const& s, bool packed) {
   basic_cuda<P> const device;
   std::printf("%s %zu x %zu heads, %zu x %zu x %zu\n", name, s.batch, s.heads, s.queries, s.keys, s.head_dim);
   (void)with_padded_dim(s.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) { (time_choice<P, T, D, I>(x), ...); }(std::make_index_sequence<6>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (time_choice<P, T, D, I>(x), ...); }
+    (std::make_index_sequence<6>{});
     return true;
   });
   auto const both = [&] { x.template forward<0>(device), x.template backward<0>(device); };

@@ -216,8 +216,8 @@ template <class T, std::size_t Choice = 0>
     std::size_t const bytes = 2 * padded_rows(shape.keys) * tile_layout<T, D>::row_bytes, heads = shape.batch * shape.heads;
     if (bytes > shared_memory_limit(queue)) return false;
     auto const plan = plan_tiles(shape.queries, tiling::tiles * tile_rows, heads, tiling::warps, queue);
-    forward_arguments<T> const arguments{q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks,
-                                         static_cast<unsigned>(queue.multiprocessors())};
+    forward_arguments<T> const arguments{
+        q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks, static_cast<unsigned>(queue.multiprocessors())};
     launch<forward_kernel<T, D, tiling>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
     return true;
   });
@@ -229,7 +229,8 @@ template <class T, std::size_t Choice = 0>
 /// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
 /// scaled scores. Any lengths. bfloat16, and float where the device rounds products to tf32, are multiplied by tensor cores if
 /// the rows of all operands are whole 16-byte accesses of at most 128 elements and a head's keys and values fit the shared
-/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>. Choice is the entry of attention_cuda::forward_tilings.
+/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>. Choice is the entry of
+/// attention_cuda::forward_tilings.
 template <std::size_t Choice = 0, precision P, class T>
 void attention_forward(basic_cuda<P> const& device, attention_shape const& shape, arithmetic_t<T> scale,
                        attention_operand<T const> q, attention_operand<T const> k, attention_operand<T const> v,

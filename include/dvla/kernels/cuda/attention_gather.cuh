@@ -21,7 +21,8 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace attention_cuda {
 
-/// This lane's places in the first block of 16 columns x, as columns of scores and as terms of sums; columns y lie `to_y` further on.
+/// This lane's places in the first block of 16 columns x, as columns of scores and as terms of sums; columns y lie `to_y` further
+/// on.
 template <class T, int D>
 struct column_places {
   std::uint32_t columns, terms, to_y;
@@ -126,12 +127,11 @@ struct backward_memory {
 /// Sends for all columns in the block's first round, finds the statistics, and returns a warp's rows from `first` on.
 template <class T, int D, bool OfKeys>
 __device__ DVLA_INLINE gathering_rows<T, D, OfKeys> begin_round(backward_memory<T, D, OfKeys> const& memory,
-                                                                backward_head<T, OfKeys> const& head, int first,
-                                                                bool first_round) {
+                                                                backward_head<T, OfKeys> const& head, int first, bool first_round) {
   unsigned const thread = computed_again(threadIdx.x), warps = blockDim.x / 32, warp = thread / 32, lane = thread % 32;
   T* const y = memory.columns + padded_rows(head.x.count) * tile_layout<T, D>::pitch;
   if (first_round) fetch_chunks<T, D>(memory.columns, y, head.x, head.y);
-  __syncwarp();  // for what the last round read of the warp's memory
+  __syncwarp();                                       // for what the last round read of the warp's memory
   constexpr int batch = D * sizeof(T) < 256 ? 4 : 1;  // where registers are left
   int const begin = OfKeys ? 0 : first;
   auto const d_o = [&](int row, int column) {

@@ -48,11 +48,11 @@ template <class T>
 }
 
 /// The statistics of queries [first, first + rows), for all threads that call it: one warp, or a block's `warps`. Those of
-/// queries that do not exist make their weights 0. A thread sends for Batch accesses of o at a time, then calls d_o(row, column) for
-/// those of d_o: the cells that fetch_rows() has the same thread fetch.
+/// queries that do not exist make their weights 0. A thread sends for Batch accesses of o at a time, then calls d_o(row, column)
+/// for those of d_o: the cells that fetch_rows() has the same thread fetch.
 template <class T, int D, int Batch, class Gradient>
-__device__ DVLA_INLINE void find_statistics(query_statistics* to, head_rows<T const> const& o, float const* lse, int first, int rows,
-                                            unsigned warp, unsigned warps, Gradient d_o) {
+__device__ DVLA_INLINE void find_statistics(query_statistics* to, head_rows<T const> const& o, float const* lse, int first,
+                                            int rows, unsigned warp, unsigned warps, Gradient d_o) {
   using layout = tile_layout<T, D>;
   constexpr int lanes = layout::lanes;
   int const lane = static_cast<int>(threadIdx.x % 32), column = lane % lanes * layout::cell;

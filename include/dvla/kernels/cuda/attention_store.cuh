@@ -47,7 +47,8 @@ __device__ DVLA_INLINE void put_rows(float const (&sums)[D / 8][4], float const 
         std::uint32_t const words[2] = {bfloat16_word(low.x, low.y), bfloat16_word(high.x, high.y)};
         std::uint32_t const other = __shfl_xor_sync(~0u, odd ? words[0] : words[1], 1);
         int const column = 8 * n + pair + (odd ? 6 : 0);
-        if (there && column < to.dim) *reinterpret_cast<uint2*>(at + column) = odd ? uint2{other, words[1]} : uint2{words[0], other};
+        if (there && column < to.dim)
+          *reinterpret_cast<uint2*>(at + column) = odd ? uint2{other, words[1]} : uint2{words[0], other};
       }
     } else {
 #pragma unroll

@@ -29,8 +29,8 @@ struct forward_tilings {
 };
 template <>
 struct forward_tilings<bfloat16, 64> {
-  using type = std::tuple<forward_tiling<2, 4, 4, 2>, forward_tiling<2, 2, 4, 2>, forward_tiling<2, 1, 4, 3>, forward_tiling<1, 2, 8, 2>,
-                          forward_tiling<1, 4, 4, 3>, forward_tiling<1, 2, 4, 4>>;
+  using type = std::tuple<forward_tiling<2, 4, 4, 2>, forward_tiling<2, 2, 4, 2>, forward_tiling<2, 1, 4, 3>,
+                          forward_tiling<1, 2, 8, 2>, forward_tiling<1, 4, 4, 3>, forward_tiling<1, 2, 4, 4>>;
 };
 template <>
 struct forward_tilings<bfloat16, 128> {
@@ -38,7 +38,8 @@ struct forward_tilings<bfloat16, 128> {
 };
 template <>
 struct forward_tilings<float, 64> {
-  using type = std::tuple<forward_tiling<2, 2, 4, 2>, forward_tiling<2, 1, 4, 2>, forward_tiling<1, 2, 8, 2>, forward_tiling<1, 4, 4, 2>>;
+  using type =
+      std::tuple<forward_tiling<2, 2, 4, 2>, forward_tiling<2, 1, 4, 2>, forward_tiling<1, 2, 8, 2>, forward_tiling<1, 4, 4, 2>>;
 };
 template <>
 struct forward_tilings<float, 128> {
@@ -63,7 +64,8 @@ struct whole_head_tilings {
 };
 template <>
 struct whole_head_tilings<bfloat16, 64> {
-  using type = std::tuple<whole_head_tiling<2, 8, true>, whole_head_tiling<2, 8, false>, whole_head_tiling<1, 16, false>, in_pieces>;
+  using type =
+      std::tuple<whole_head_tiling<2, 8, true>, whole_head_tiling<2, 8, false>, whole_head_tiling<1, 16, false>, in_pieces>;
 };
 template <>
 struct whole_head_tilings<bfloat16, 128> {
@@ -83,7 +85,9 @@ struct gather_tiling {
   unsigned warps, blocks;
 };
 template <class T, int D>
-inline constexpr gather_tiling gather_tiling_of{4, std::is_same_v<T, bfloat16> && D <= 64 ? 3 : D <= 64 ? 2 : 1};
+inline constexpr gather_tiling gather_tiling_of{4, std::is_same_v<T, bfloat16>&& D <= 64 ? 3
+                                                   : D <= 64                             ? 2
+                                                                                         : 1};
 
 /// Whether two blocks of 16 rows of operands leave a thread registers for their gradients.
 template <class T, int D>

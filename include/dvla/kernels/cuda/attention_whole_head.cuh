@@ -87,8 +87,8 @@ struct gathering_keys {
 
   /// Gathers over 16 queries, whose statistics those are; the addresses of q and d_o are this lane's as columns and as terms.
   /// Those of the keys from `count` on, counted from the first tile's, stay 0. Returns the scores' gradients.
-  __device__ DVLA_INLINE void gather(weight_block<T> (&gradients)[tiles], std::uint32_t const (&q)[2], std::uint32_t const (&d_o)[2],
-                                     query_statistics const* statistics, int count, float scale) {
+  __device__ DVLA_INLINE void gather(weight_block<T> (&gradients)[tiles], std::uint32_t const (&q)[2],
+                                     std::uint32_t const (&d_o)[2], query_statistics const* statistics, int count, float scale) {
     score_block weights[tiles] = {}, d_scores[tiles] = {};
     add_scores<T, D>(weights, k, q[0]);
     add_scores<T, D>(d_scores, v, d_o[0]);
@@ -141,8 +141,9 @@ __device__ DVLA_INLINE void fetch_head(whole_head_memory<T, D> const& memory, ch
     copies_wait<0>();  // this thread's, among which is this cell
     return *reinterpret_cast<uint4 const*>(place(memory.d_o) + row * tile_layout<T, D>::pitch + column);
   };
-  find_statistics<T, D, 8>(reinterpret_cast<query_statistics*>(shared + memory.statistics), rows_of(all.o, image, head, s.queries, s.dim),
-                        all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps, fetched_d_o);
+  find_statistics<T, D, 8>(
+      reinterpret_cast<query_statistics*>(shared + memory.statistics), rows_of(all.o, image, head, s.queries, s.dim),
+      all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps, fetched_d_o);
   copies_wait<0>();
   __syncthreads();
 }
@@ -187,8 +188,8 @@ __device__ DVLA_INLINE void gather_keys(whole_head_memory<T, D> const& memory, c
 
 /// dq of the queries that fall to a warp, from the gradients of all scores.
 template <class T, int D, int Tiles>
-__device__ DVLA_INLINE void gather_queries(whole_head_memory<T, D> const& memory, char const* shared, backward_arguments<T> const& all,
-                                           unsigned index) {
+__device__ DVLA_INLINE void gather_queries(whole_head_memory<T, D> const& memory, char const* shared,
+                                           backward_arguments<T> const& all, unsigned index) {
   unsigned const lane = threadIdx.x % 32;
   int const tiles = memory.queries / tile_rows, step = static_cast<int>(blockDim.x / 32) * Tiles;
   for (int first = static_cast<int>(threadIdx.x / 32) * Tiles; first < tiles; first += step) {
@@ -211,8 +212,7 @@ __device__ DVLA_INLINE void gather_queries(whole_head_memory<T, D> const& memory
 }
 
 template <class T, int D, class Tiling>
-__global__ void __launch_bounds__(32 * Tiling::warps, 1)
-    whole_head_kernel(__grid_constant__ whole_head_arguments<T> const a) {
+__global__ void __launch_bounds__(32 * Tiling::warps, 1) whole_head_kernel(__grid_constant__ whole_head_arguments<T> const a) {
   extern __shared__ uint4 attention_memory[];
   char* const shared = reinterpret_cast<char*>(attention_memory);
   whole_head_memory<T, D> const memory(a.all.sizes.keys, a.all.sizes.queries);

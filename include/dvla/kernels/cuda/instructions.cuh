@@ -76,7 +76,10 @@ __device__ DVLA_INLINE void load_matrices_transposed(std::uint32_t (&to)[4], std
                : "memory");
 }
 __device__ DVLA_INLINE void load_matrices_transposed(std::uint32_t (&to)[2], std::uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "r"(address) : "memory");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(to[0]), "=r"(to[1])
+               : "r"(address)
+               : "memory");
 }
 
 /// A float, as its bits, rounded to the 10 bits of mantissa that the tensor cores read.
