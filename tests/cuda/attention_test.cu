@@ -31,6 +31,39 @@ TEST_CASE_TEMPLATE("attention agrees with the plain formula at odd lengths and h
   for (std::size_t const dim : {1, 2, 40, 48, 64, 65, 120, 128, 160}) check_case<C>({.shape = {1, 2, 45, 67, dim}});
   check_case<C>({.shape = {1, 1, 300, 1030, 16}});
   check_case<C>({.shape = {1, 1, 1030, 70, 32}});
+  for (std::size_t const dim : {48, 64, 128}) check_case<C>({.shape = {1, 1, 300, 260, dim}});
+}
+
+TEST_CASE_TEMPLATE("every tiling of attention agrees with the plain formula", C, EVERY_TILING) {
+  for (std::size_t const dim : {24, 48, 64, 128}) {
+    for (std::size_t const queries : {1, 33, 70}) check_case<C>({.shape = {1, 2, queries, 67, dim}});
+    check_case<C>({.shape = {1, 1, 101, 133, dim}});
+    check_case<C>({.shape = {50, 4, 20, 33, dim}});
+  }
+  check_case<C>({.shape = {2, 3, 196, 196, 64}, .packed = true});
+  check_case<C>({.shape = {1, 2, 210, 210, 64}, .packed = true});
+  check_case<C>({.shape = {1, 2, 196, 241, 64}});
+  check_case<C>({.shape = {2, 3, 49, 49, 128}, .packed = true});
+  check_case<C>({.shape = {1, 2, 98, 98, 128}});
+  check_case<C>({.shape = {3, 2, 45, 196, 24}, .shared_k = true, .shared_v = true});
+}
+
+TEST_CASE_TEMPLATE("weights may grow without bound along the keys", C, EVERY_TILING) {
+  using T = typename C::type;
+  for (std::size_t const dim : {24, 64, 128}) {
+    attention_case<C> c({.shape = {1, 2, 50, 200, dim}, .spread = 6});
+    auto const rounded = [](std::vector<T> x) {  // to numbers that every arithmetic multiplies exactly
+      for (T& element : x) element = static_cast<T>(static_cast<float>(static_cast<bfloat16>(static_cast<float>(element))));
+      return x;
+    };
+    c.set_q(rounded(c.q));
+    c.k_memory.put(c.k = rounded(c.k));
+    auto const r = attend_plainly(c);
+    c.forward();
+    CHECK(relative_error(c.o.get(), r.o) <= C::forward_bound);
+    CHECK(relative_error(c.lse.get(), r.lse) <= C::forward_bound);
+    CHECK(c.intact());
+  }
 }
 
 TEST_CASE_TEMPLATE("attention agrees with the plain formula at the lengths of the models", C, EVERY_ARITHMETIC) {
@@ -54,6 +87,8 @@ TEST_CASE_TEMPLATE("many heads take the tiles of a head in rounds", C, in_tf32, 
   check_case<C>({.shape = {50, 4, 20, 150, 64}});
   check_case<C>({.shape = {50, 4, 20, 70, 128}});
   check_case<C>({.shape = {50, 4, 70, 70, 24}, .packed = true});
+  check_case<C>({.shape = {50, 4, 20, 270, 8}});
+  check_case<C>({.shape = {50, 4, 270, 270, 8}});
 }
 
 TEST_CASE_TEMPLATE("rows that no wide access fits are attended to all the same", C, EVERY_ARITHMETIC) {

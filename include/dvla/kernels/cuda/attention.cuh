@@ -1,6 +1,6 @@
-// Attention forward on the GPU, o = softmax(scale q k^T) v for every head. On tensor cores a warp keeps 16 queries in registers
-// and walks over the keys, which lie in shared memory for the whole head, with a running maximum (Dao, FlashAttention-2,
-// arXiv 2307.08691, algorithm 1).
+// Attention forward on the GPU, o = softmax(scale q k^T) v for every head. On tensor cores a warp keeps its queries in registers
+// and walks over the keys, which lie in shared memory for the whole head, with sums relative to a maximum that is raised when it
+// must be (after Dao, FlashAttention-2, arXiv 2307.08691, algorithm 1).
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,9 @@
 #include <dvla/kernels/attention_shape.hpp>
 #include <dvla/kernels/cuda/attention_general.cuh>
 #include <dvla/kernels/cuda/attention_launch.cuh>
+#include <dvla/kernels/cuda/attention_store.cuh>
 #include <dvla/kernels/cuda/attention_tile.cuh>
+#include <dvla/kernels/cuda/attention_tilings.cuh>
 #include <dvla/kernels/cuda/device.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -27,134 +29,196 @@ struct forward_arguments {
   float scale;  // of scores as logarithms to base 2
   head_sizes sizes;
   unsigned blocks;  // of a head
+  unsigned multiprocessors;
 };
 
-/// 16 queries of a warp on their way over the keys. `top` is the largest scaled score so far, to base 2, and finite, so that
-/// even scores of minus infinity have a distance from it; `sum` and `o` are relative to it.
-template <class T, int D>
+/// Tiles of 16 queries of a warp on their way over the keys. `sum` and `o` are relative to 2^top, the largest weight of a query's
+/// first keys; `top` is raised only where later weights leave the range that floats sum up well: a step that finds so begins anew.
+/// `top` is finite, so that even scores of minus infinity have a distance from it.
+template <class T, int D, int Tiles>
 struct attending_rows {
-  row_block<T, D> q;
-  float o[D / 8][4] = {};
-  float top[2] = {std::numeric_limits<float>::lowest(), std::numeric_limits<float>::lowest()}, sum[2] = {};
+  static constexpr float largest_sum = 0x1p16f;  // of a lane's weights of one step
+
+  row_block<T, D> q[Tiles];
+  float o[Tiles][D / 8][4] = {};
+  float top[Tiles][2], sum[Tiles][2] = {};
+  bool fresh = true;
+
+  __device__ DVLA_INLINE attending_rows(head_rows<T const> const& queries, int first) {
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+      q[t].load(queries, first + t * tile_rows);
+      top[t][0] = top[t][1] = std::numeric_limits<float>::lowest();
+    }
+  }
 
   /// Attends to 16 Blocks keys, of which `count` exist. The addresses are this lane's in the first block.
   template <int Blocks>
   __device__ DVLA_INLINE void attend(std::uint32_t keys, std::uint32_t values, int count, float scale) {
-    score_block s[Blocks] = {};
-#pragma unroll
-    for (int b = 0; b < Blocks; ++b) add_scores<T, D>(s[b], q, keys + b * tile_layout<T, D>::block_bytes);
-    if (count < tile_rows * Blocks) {
-#pragma unroll
-      for (int b = 0; b < Blocks; ++b) hide_columns(s[b], count - b * tile_rows);
+    score_block s[Blocks][Tiles];
+    float added[Tiles][2];
+    for (bool raising = fresh;; raising = true) {
+      find_scores(s, keys, count);
+      if (raising) raise_top(s, scale);
+      bool const in_range = find_weights(s, added, scale);
+      if (raising || __all_sync(~0u, in_range)) break;
     }
-    raise_top(s, scale);
+    fresh = false;
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) sum[t][0] += added[t][0], sum[t][1] += added[t][1];
 #pragma unroll
     for (int b = 0; b < Blocks; ++b) {
+      weight_block<T> w[Tiles];
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        float& x = s[b][i / 4][i % 4];
-        x = power_of_2(fmaf(x, scale, -top[i % 4 / 2]));
-        sum[i % 4 / 2] += x;
-      }
-      add_weighted<T, D>(o, s[b], values + b * tile_layout<T, D>::block_bytes);
+      for (int t = 0; t < Tiles; ++t) w[t] = weight_block<T>(s[b][t]);
+      add_weighted<T, D>(o, w, values + b * tile_layout<T, D>::block_bytes);
     }
   }
 
  private:
+  template <int Blocks>
+  __device__ DVLA_INLINE void find_scores(score_block (&s)[Blocks][Tiles], std::uint32_t keys, int count) const {
+#pragma unroll
+    for (int b = 0; b < Blocks; ++b) {
+#pragma unroll
+      for (int i = 0; i < 8 * Tiles; ++i) s[b][i / 8][i / 4 % 2][i % 4] = 0;
+      add_scores<T, D>(s[b], q, keys + b * tile_layout<T, D>::block_bytes);
+    }
+    if (count >= tile_rows * Blocks) return;
+#pragma unroll
+    for (int i = 0; i < Blocks * Tiles; ++i) hide_columns(s[i / Tiles][i % Tiles], count - i / Tiles * tile_rows);
+  }
+
+  /// Scores become weights, and `added` this lane's sums of them; false if those are too large, or not numbers.
+  template <int Blocks>
+  __device__ DVLA_INLINE bool find_weights(score_block (&s)[Blocks][Tiles], float (&added)[Tiles][2], float scale) const {
+    bool in_range = true;
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+      added[t][0] = added[t][1] = 0;
+#pragma unroll
+      for (int i = 0; i < 8 * Blocks; ++i) {
+        float& x = s[i / 8][t][i / 4 % 2][i % 4];
+        x = power_of_2(fmaf(x, scale, -top[t][i % 4 / 2]));
+        added[t][i % 4 / 2] += x;
+      }
+      in_range = in_range && added[t][0] <= largest_sum && added[t][1] <= largest_sum;
+    }
+    return in_range;
+  }
+
   /// Brings `sum` and `o` to the maximum that includes these scores.
   template <int Blocks>
-  __device__ DVLA_INLINE void raise_top(score_block const (&s)[Blocks], float scale) {
+  __device__ DVLA_INLINE void raise_top(score_block const (&s)[Blocks][Tiles], float scale) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
+    for (int i = 0; i < 2 * Tiles; ++i) {
+      int const t = i / 2, r = i % 2;
       float largest = -std::numeric_limits<float>::infinity();
 #pragma unroll
-      for (int i = 0; i < 4 * Blocks; ++i) largest = fmaxf(largest, s[i / 4][i / 2 % 2][2 * r + i % 2]);
-      float const raised = fmaxf(top[r], row_maximum(largest) * scale), factor = power_of_2(top[r] - raised);
-      top[r] = raised;
-      sum[r] *= factor;
+      for (int j = 0; j < 4 * Blocks; ++j) largest = fmaxf(largest, s[j / 4][t][j / 2 % 2][2 * r + j % 2]);
+      float const raised = fmaxf(top[t][r], row_maximum(largest) * scale), factor = power_of_2(top[t][r] - raised);
+      top[t][r] = raised;
+      sum[t][r] *= factor;
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n) o[n][2 * r] *= factor, o[n][2 * r + 1] *= factor;
+      for (int n = 0; n < D / 8; ++n) o[t][n][2 * r] *= factor, o[t][n][2 * r + 1] *= factor;
     }
   }
 };
 
-/// The keys of a chunk, which are of 4, 2 or 1 blocks of 16 at a time.
-template <class T, int D>
-__device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D>& rows, std::uint32_t keys, std::uint32_t values, int count,
+/// The keys of a chunk, Blocks (4, 2 or 1) times 16 at a time, then those that are left.
+template <int Blocks, class T, int D, int Tiles>
+__device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D, Tiles>& rows, std::uint32_t keys, std::uint32_t values, int count,
                                             float scale) {
-  constexpr int block_bytes = tile_layout<T, D>::block_bytes;
-  int const blocks = padded_rows(count) / tile_rows;
-  if (blocks >= 4) return rows.template attend<4>(keys, values, count, scale);
-  if (blocks & 2) {
-    rows.template attend<2>(keys, values, count, scale);
-    keys += 2 * block_bytes, values += 2 * block_bytes, count -= 2 * tile_rows;
-  }
-  if (blocks & 1) rows.template attend<1>(keys, values, count, scale);
+  constexpr int bytes = Blocks * tile_layout<T, D>::block_bytes;
+  for (; count > (Blocks - 1) * tile_rows; count -= Blocks * tile_rows, keys += bytes, values += bytes)
+    rows.template attend<Blocks>(keys, values, count, scale);
+  if constexpr (Blocks > 1)
+    if (count > 0) attend_to_chunk<Blocks / 2>(rows, keys, values, count, scale);
 }
 
-/// Shared memory holds all keys and values, and two tiles of 16 queries a warp: one in use, one under way.
-template <class T, int D>
-__global__ void __launch_bounds__(32 * most_warps<D>, 2) forward_kernel(__grid_constant__ forward_arguments<T> const a) {
-  using layout = tile_layout<T, D>;
-  extern __shared__ uint4 attention_memory[];
-  unsigned const warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  int const queries = a.sizes.queries, count = a.sizes.keys;
-  auto const index = [&] { return computed_again(blockIdx.x) / a.blocks; };  // of the head, among those of all images
-  auto const rows_of_head = [&](auto const& x, int rows) {
-    return rows_of(x, index() / a.sizes.heads, index() % a.sizes.heads, rows, a.sizes.dim);
-  };
-  int const padded = padded_rows(count), chunks = (padded + chunk_rows - 1) / chunk_rows;
-  T* const columns = reinterpret_cast<T*>(attention_memory);
-  T* const own = columns + (padded + static_cast<int>(warp) * tile_rows) * layout::pitch;
-  int const begin = static_cast<int>(blockIdx.x % a.blocks * warps + warp) * tile_rows;
-  int const step = static_cast<int>(a.blocks * warps) * tile_rows;
+/// One head's attention as its warps see it: where its rows lie, and this lane's places in the keys and values.
+template <class T, int D, int Step>
+struct attended_head {
+  forward_arguments<T> const& a;
+  std::uint32_t keys, values;
 
-  fetch_rows<T, D>(own, rows_of_head(a.q, queries), begin, tile_rows, lane, 32);
-  fetch_chunks<T, D>(columns, rows_of_head(a.k, count), rows_of_head(a.v, count));
-  // In the first round, every warp waits for each chunk and at the block's barrier, even one that has no queries.
-  for (int round = 0, first = begin; round == 0 || first < queries; ++round, first += step) {
-    T *const tile = own + round % 2 * D, *const next = own + (round + 1) % 2 * D;
-    wait_for_fetches(round == 0 ? chunks - 1 : 0);
-    __syncwarp();
-    attending_rows<T, D> rows{row_block<T, D>(shared_address(tile) + place_in_rows<T, D>(lane))};
-    if (first + step < queries)
-      fetch_rows<T, D>(next, rows_of_head(a.q, queries), first + step, tile_rows, computed_again(lane), 32);
-    close_fetches();
+  [[nodiscard]] __device__ DVLA_INLINE unsigned index() const { return computed_again(blockIdx.x) / a.blocks; }
+  template <class Operand>
+  [[nodiscard]] __device__ DVLA_INLINE auto rows(Operand const& x, int count) const {
+    return rows_of(x, index() / a.sizes.heads, index() % a.sizes.heads, count, a.sizes.dim);
+  }
+
+  /// The results of Tiles times 16 queries from `first` on, of which there may be none. In the block's first round, every warp
+  /// waits for each chunk of keys and values and at the block's barrier, even one that has no queries.
+  template <int Tiles>
+  __device__ DVLA_INLINE void attend(int first, bool arriving) const {
+    int const queries = a.sizes.queries, count = a.sizes.keys, chunks = (count + chunk_rows - 1) / chunk_rows;
+    attending_rows<T, D, Tiles> of(rows(a.q, queries), first);
     for (int i = 0; i < chunks; ++i) {
-      if (round == 0) {
-        wait_for_fetches(chunks - i);
+      if (arriving) {
+        wait_for_copies(chunks - 1 - i);
         __syncthreads();
       }
-      int const chunk = i * chunk_rows * layout::row_bytes;
+      int const chunk = i * chunk_rows * tile_layout<T, D>::row_bytes;
       if (first < queries)
-        attend_to_chunk(rows, shared_address(columns) + place_in_columns<T, D>(lane) + chunk,
-                        shared_address(columns + D) + place_in_terms<T, D>(lane) + chunk, ::min(chunk_rows, count - i * chunk_rows),
-                        a.scale);
+        attend_to_chunk<Step>(of, keys + chunk, values + chunk, ::min(chunk_rows, count - i * chunk_rows), a.scale);
     }
-    if (first >= queries) continue;
-    float const sum[2] = {row_sum(rows.sum[0]), row_sum(rows.sum[1])};
-    put_rows<T, D>(rows.o, {1 / sum[0], 1 / sum[1]}, tile, rows_of_head(a.o, queries), first, false);
-    if (a.lse == nullptr || lane % 4 != 0) continue;
-    float* const lse = a.lse + std::size_t{index()} * static_cast<unsigned>(queries);
-    for (int r = 0; r < 2; ++r)
-      if (int const row = first + static_cast<int>(lane / 4) + 8 * r; row < queries)
-        lse[row] = rows.top[r] / log2_of_e + logf(sum[r]);
+    if (first >= queries) return;
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+      int const begin = first + t * tile_rows;
+      float const sum[2] = {row_sum(of.sum[t][0]), row_sum(of.sum[t][1])};
+      put_rows<T, D>(of.o[t], {1 / sum[0], 1 / sum[1]}, rows(a.o, queries), begin, false);
+      if (a.lse == nullptr || threadIdx.x % 4 != 0) continue;
+      float* const lse = a.lse + std::size_t{index()} * static_cast<unsigned>(queries);
+      for (int r = 0; r < 2; ++r)
+        if (int const row = begin + static_cast<int>(threadIdx.x % 32 / 4) + 8 * r; row < queries)
+          lse[row] = of.top[t][r] / log2_of_e + logf(sum[r]);
+    }
+  }
+};
+
+/// Shared memory holds all keys and then all values of a head; queries and results go straight to and from registers. The warps of
+/// a head take Tiling::tiles tiles of 16 queries each, again and again, and share out the rest one by one: the first ones of
+/// blocks that are likely to meet on a multiprocessor are on different fourths of it.
+template <class T, int D, class Tiling>
+__global__ void __launch_bounds__(32 * Tiling::warps, Tiling::blocks)
+    forward_kernel(__grid_constant__ forward_arguments<T> const a) {
+  static_assert(Tiling::tiles <= 2, "the rest is 1 or 2 tiles a warp");
+  extern __shared__ uint4 attention_memory[];
+  unsigned const warps = blockDim.x / 32, lane = threadIdx.x % 32;
+  T* const keys = reinterpret_cast<T*>(attention_memory);
+  T* const values = keys + padded_rows(a.sizes.keys) * tile_layout<T, D>::pitch;
+  attended_head<T, D, Tiling::step> const head{a, shared_address(keys) + place_in_columns<T, D>(lane),
+                                               shared_address(values) + place_in_terms<T, D>(lane)};
+  fetch_chunks<T, D>(keys, values, head.rows(a.k, a.sizes.keys), head.rows(a.v, a.sizes.keys));
+
+  int const of_head = static_cast<int>(a.blocks * warps), tiles = padded_rows(a.sizes.queries) / tile_rows;
+  int const warp = static_cast<int>(blockIdx.x % a.blocks * warps + (threadIdx.x / 32 + blockIdx.x / a.multiprocessors) % warps);
+  for (int begin = 0; begin == 0 || begin < tiles; begin += Tiling::tiles * of_head) {
+    int const left = tiles - begin, each = ::min(Tiling::tiles, left / of_head), more = each < Tiling::tiles ? left % of_head : 0;
+    int const own = each + (warp < more), first = (begin + warp * each + ::min(warp, more)) * tile_rows;
+    if (Tiling::tiles == 2 && own == 2)
+      head.template attend<Tiling::tiles>(first, begin == 0);
+    else
+      head.template attend<1>(own == 0 ? a.sizes.queries : first, begin == 0);
   }
 }
 
 /// Attention by forward_kernel(), if the shape, the operands' places and the card's shared memory allow it.
-template <class T>
+template <class T, std::size_t Choice = 0>
 [[nodiscard]] bool tensor_forward(cuda_queue const& queue, attention_shape const& shape, float scale,
                                   attention_operand<T const> const& q, attention_operand<T const> const& k,
                                   attention_operand<T const> const& v, attention_operand<T> const& o, float* lse) {
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-    std::size_t const heads = shape.batch * shape.heads;
-    auto const plan = plan_tiles(shape.queries, heads, most_warps<D>, queue);
-    std::size_t const bytes = (padded_rows(shape.keys) + std::size_t{plan.warps} * tile_rows) * tile_layout<T, D>::row_bytes;
+    using tiling = chosen<forward_tilings<T, D>, Choice>;
+    std::size_t const bytes = 2 * padded_rows(shape.keys) * tile_layout<T, D>::row_bytes, heads = shape.batch * shape.heads;
     if (bytes > shared_memory_limit(queue)) return false;
-    forward_arguments<T> const arguments{q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks};
-    launch<forward_kernel<T, D>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
+    auto const plan = plan_tiles(shape.queries, tiling::tiles * tile_rows, heads, tiling::warps, queue);
+    forward_arguments<T> const arguments{
+        q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks, static_cast<unsigned>(queue.multiprocessors())};
+    launch<forward_kernel<T, D, tiling>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
     return true;
   });
 }
@@ -165,15 +229,16 @@ template <class T>
 /// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
 /// scaled scores. Any lengths. bfloat16, and float where the device rounds products to tf32, are multiplied by tensor cores if
 /// the rows of all operands are whole 16-byte accesses of at most 128 elements and a head's keys and values fit the shared
-/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>.
-template <precision P, class T>
+/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>. Choice is the entry of
+/// attention_cuda::forward_tilings.
+template <std::size_t Choice = 0, precision P, class T>
 void attention_forward(basic_cuda<P> const& device, attention_shape const& shape, arithmetic_t<T> scale,
                        attention_operand<T const> q, attention_operand<T const> k, attention_operand<T const> v,
                        attention_operand<T> o, arithmetic_t<T>* lse) {
   using namespace attention_cuda;
   if (shape.batch * shape.heads * shape.queries == 0) return;
   if constexpr (has_tensor_cores<P, T>)
-    if (tensor_forward<T>(*device.queue, shape, scale, q, k, v, o, lse)) return;
+    if (tensor_forward<T, Choice>(*device.queue, shape, scale, q, k, v, o, lse)) return;
   general_forward<T>(*device.queue, shape, scale, q, k, v, o, lse);
 }
 

@@ -17,10 +17,6 @@ namespace attention_cuda {
 template <precision P, class T>
 inline constexpr bool has_tensor_cores = std::is_same_v<T, bfloat16> || (P == precision::tf32 && std::is_same_v<T, float>);
 
-/// Warps of a block at most: 8 with 128 registers a thread, two blocks a multiprocessor; 4 with twice the rows' length.
-template <int D>
-inline constexpr unsigned most_warps = D <= 64 ? 8 : 4;
-
 /// Whether the rows of all operands begin at multiples of 16 bytes. Absent operands do.
 template <class... T>
 [[nodiscard]] bool have_whole_accesses(attention_operand<T> const&... operands) {
@@ -54,16 +50,17 @@ auto with_padded_dim(std::size_t head_dim, F f) {
   return f(std::integral_constant<int, 128>{});
 }
 
-/// How the tiles of 16 rows of one head are dealt out: every block takes one a warp, again and again until none is left.
+/// How the tiles of rows of one head are dealt out: every block takes one a warp, again and again until none is left.
 struct tile_plan {
   unsigned warps, blocks;  // warps of a block, blocks of a head
   friend bool operator==(tile_plan const&, tile_plan const&) = default;
 };
 
-/// Blocks have at most `most` warps. One block a head where that fills the card, so that the other side is fetched once; else one
-/// a round.
-[[nodiscard]] inline tile_plan plan_tiles(std::size_t rows, std::size_t heads, std::size_t most, cuda_queue const& queue) {
-  std::size_t const tiles = (rows + tile_rows - 1) / tile_rows, rounds = (tiles + most - 1) / most;
+/// Tiles of `size` rows. Blocks have at most `most` warps. One block a head where that fills the card, so that the other side is
+/// fetched once; else one a round.
+[[nodiscard]] inline tile_plan plan_tiles(std::size_t rows, std::size_t size, std::size_t heads, std::size_t most,
+                                          cuda_queue const& queue) {
+  std::size_t const tiles = (rows + size - 1) / size, rounds = (tiles + most - 1) / most;
   bool const filled = 2 * heads >= 3 * static_cast<std::size_t>(queue.multiprocessors());
   return {static_cast<unsigned>((tiles + rounds - 1) / rounds), filled ? 1u : static_cast<unsigned>(rounds)};
 }

@@ -1,5 +1,6 @@
-// What attention's tensor core kernels share: rows of a head in shared memory, a warp's 16 rows in registers, and the two
-// products between them, 16 columns at a time: scores (rows by columns^T) and sums of columns weighted by scores.
+// What attention's tensor core kernels share: rows of a head in shared memory, a warp's rows in registers, and the two products
+// between them, 16 columns at a time: scores (rows by columns^T) and sums of columns weighted by scores. A warp's rows are Tiles
+// times 16: what it reads of the columns serves them all.
 #pragma once
 
 #include <bit>
@@ -10,11 +11,13 @@
 
 #include <dvla/core/bfloat16.hpp>
 #include <dvla/kernels/attention_shape.hpp>
-#include <dvla/kernels/cuda/attention_instructions.cuh>
+#include <dvla/kernels/cuda/instructions.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace attention_cuda {
+
+using namespace instructions;
 
 inline constexpr int tile_rows = 16;   // of a warp's rows; also the columns of one step
 inline constexpr int chunk_rows = 64;  // what is fetched, and waited for, at a time
@@ -40,17 +43,16 @@ struct head_sizes {
         dim(static_cast<int>(s.head_dim)) {}
 };
 
-/// How rows of two matrices x and y lie in shared memory: side by side, D elements each, and one access more, which makes their
-/// number odd, so that no two of eight consecutive rows begin in the same banks.
+/// How rows of D elements lie in shared memory: with one access more, which makes their number odd, so that no two of eight
+/// consecutive rows begin in the same banks.
 template <class T, int D>
 struct tile_layout {
   static constexpr int cell = 16 / sizeof(T);  // elements of one access
   static constexpr int cells = D / cell;
   static constexpr int lanes = std::bit_ceil(static_cast<unsigned>(cells));  // that share a row
-  static constexpr int pitch = 2 * D + cell;
+  static constexpr int pitch = D + cell;
   static constexpr int row_bytes = pitch * static_cast<int>(sizeof(T));
   static constexpr int block_bytes = tile_rows * row_bytes;
-  static constexpr int to_y = D * static_cast<int>(sizeof(T));        // bytes from x to y
   static constexpr int steps = D * static_cast<int>(sizeof(T)) / 32;  // of the tensor cores' depth
 };
 
@@ -68,8 +70,44 @@ template <class T>
   return {x.data + image * x.strides.batch + head * x.strides.head, x.strides.token, count, dim};
 }
 
-/// Copies rows [first, first + rows) of a head to x or y of `tile`, zeros where it has none. float is rounded to tf32 at once;
-/// bfloat16 is under way until the thread waits for it. The threads that share the work, whole warps, are numbered below `threads`.
+/// A float as the tensor cores take it.
+[[nodiscard]] __device__ DVLA_INLINE std::uint32_t tf32_word(float x) { return as_tf32(__float_as_uint(x)); }
+
+/// x, of which the compiler no longer knows where it comes from: what follows from it is computed again rather than kept in
+/// registers across a loop.
+[[nodiscard]] __device__ DVLA_INLINE unsigned computed_again(unsigned x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+/// Over the four lanes that hold one row of a product.
+[[nodiscard]] __device__ DVLA_INLINE float row_sum(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+[[nodiscard]] __device__ DVLA_INLINE float row_maximum(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+
+/// Waits until at most `pending` of this thread's groups of copies are under way; for fewer where more than four may be.
+__device__ DVLA_INLINE void wait_for_copies(int pending) {
+  switch (pending) {
+    case 0:
+      return copies_wait<0>();
+    case 1:
+      return copies_wait<1>();
+    case 2:
+      return copies_wait<2>();
+    case 3:
+      return copies_wait<3>();
+    default:
+      return copies_wait<4>();
+  }
+}
+
+/// Copies rows [first, first + rows) of a head to `tile`, zeros where it has none. float is rounded to tf32 at once; bfloat16 is
+/// under way until the thread waits for it. The threads that share the work, whole warps, are numbered below `threads`.
 template <class T, int D>
 __device__ DVLA_INLINE void fetch_rows(T* tile, head_rows<T const> const& from, int first, int rows, unsigned thread,
                                        unsigned threads) {
@@ -84,7 +122,7 @@ __device__ DVLA_INLINE void fetch_rows(T* tile, head_rows<T const> const& from, 
     if (layout::lanes != layout::cells && column >= D) break;
     bool const there = row < existing;
     if constexpr (std::is_same_v<T, bfloat16>) {
-      fetch_16_bytes(to, there ? source : from.data, there);
+      copy_async(shared_address(to), reinterpret_cast<std::uintptr_t>(there ? source : from.data), there ? 16 : 0);
     } else {
       float4 const x = there ? *reinterpret_cast<float4 const*>(source) : float4{0, 0, 0, 0};
       *reinterpret_cast<uint4*>(to) = uint4{tf32_word(x.x), tf32_word(x.y), tf32_word(x.z), tf32_word(x.w)};
@@ -92,15 +130,15 @@ __device__ DVLA_INLINE void fetch_rows(T* tile, head_rows<T const> const& from, 
   }
 }
 
-/// Fetches all rows of x and y to `tile`, a chunk of both a group; the block's threads share the work.
+/// Fetches all rows of x and y, a chunk of both a group; the block's threads share the work.
 template <class T, int D>
-__device__ DVLA_INLINE void fetch_chunks(T* tile, head_rows<T const> const& x, head_rows<T const> const& y) {
+__device__ DVLA_INLINE void fetch_chunks(T* to_x, T* to_y, head_rows<T const> const& x, head_rows<T const> const& y) {
   int const padded = padded_rows(x.count);
-  for (int first = 0; first < padded; first += chunk_rows, tile += chunk_rows * tile_layout<T, D>::pitch) {
-    int const rows = ::min(chunk_rows, padded - first);
-    fetch_rows<T, D>(tile, x, first, rows, threadIdx.x, blockDim.x);
-    fetch_rows<T, D>(tile + D, y, first, rows, threadIdx.x, blockDim.x);
-    close_fetches();
+  for (int first = 0; first < padded; first += chunk_rows) {
+    int const rows = ::min(chunk_rows, padded - first), at = first * tile_layout<T, D>::pitch;
+    fetch_rows<T, D>(to_x + at, x, first, rows, threadIdx.x, blockDim.x);
+    fetch_rows<T, D>(to_y + at, y, first, rows, threadIdx.x, blockDim.x);
+    copies_commit();
   }
 }
 
@@ -125,25 +163,42 @@ template <class T, int D>
     return static_cast<std::uint32_t>(lane % 4 * 2 * tile_layout<T, D>::row_bytes + lane / 4 * 4);
 }
 
-/// A warp's 16 rows as the left side of scores: in registers, or read from shared memory again at each use.
-template <class T, int D, bool InRegisters = true>
+/// 16 rows as the left side of scores, in registers.
+template <class T, int D>
 struct row_block {
   std::uint32_t words[tile_layout<T, D>::steps][4];
 
-  __device__ DVLA_INLINE explicit row_block(std::uint32_t address) {
+  /// From shared memory, where this lane's place is given.
+  __device__ DVLA_INLINE void load(std::uint32_t address) {
 #pragma unroll
     for (int i = 0; i < tile_layout<T, D>::steps; ++i) load_matrices(words[i], address + 32 * i);
+  }
+  /// Rows [first, first + 16) of a head, zeros where it has none.
+  __device__ DVLA_INLINE void load(head_rows<T const> const& from, int first) {
+    constexpr int word = 4 / sizeof(T);  // elements
+    int const lane = static_cast<int>(threadIdx.x % 32), row = first + lane / 4, column = lane % 4 * word;
+    T const* const at = from.data + static_cast<std::size_t>(row) * from.step + column;
+#pragma unroll
+    for (int i = 0; i < 4 * tile_layout<T, D>::steps; ++i) {
+      int const down = i % 2 * 8, across = i / 2 * 4 * word;
+      std::uint32_t x = 0;
+      if (row + down < from.count && column + across < from.dim)
+        x = *reinterpret_cast<std::uint32_t const*>(at + down * from.step + across);
+      words[i / 4][i % 4] = std::is_same_v<T, bfloat16> ? x : as_tf32(x);
+    }
   }
   __device__ DVLA_INLINE void get(int step, std::uint32_t (&to)[4]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) to[i] = words[step][i];
   }
 };
+
+/// The same, read from shared memory again at each use.
 template <class T, int D>
-struct row_block<T, D, false> {
+struct shared_row_block {
   std::uint32_t address;
 
-  __device__ DVLA_INLINE explicit row_block(std::uint32_t at) : address(at) {}
+  __device__ DVLA_INLINE void load(std::uint32_t at) { address = at; }
   __device__ DVLA_INLINE void get(int step, std::uint32_t (&to)[4]) const { load_matrices(to, address + 32 * step); }
 };
 
@@ -152,15 +207,19 @@ struct row_block<T, D, false> {
 using score_block = float[2][4];
 
 /// scores += rows columns^T.
-template <class T, int D, class Rows>
-__device__ DVLA_INLINE void add_scores(score_block& scores, Rows const& rows, std::uint32_t columns) {
+template <class T, int D, int Tiles, class Rows>
+__device__ DVLA_INLINE void add_scores(score_block (&scores)[Tiles], Rows const (&rows)[Tiles], std::uint32_t columns) {
 #pragma unroll
   for (int i = 0; i < tile_layout<T, D>::steps; ++i) {
-    std::uint32_t a[4], b[4];
-    rows.get(i, a);
+    std::uint32_t b[4];
     load_matrices(b, columns + 32 * i);
-    multiply_add<T>(scores[0], a, b[0], b[1]);
-    multiply_add<T>(scores[1], a, b[2], b[3]);
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+      std::uint32_t a[4];
+      rows[t].get(i, a);
+      multiply_add<T>(scores[t][0], a, b[0], b[1]);
+      multiply_add<T>(scores[t][1], a, b[2], b[3]);
+    }
   }
 }
 
@@ -172,84 +231,55 @@ __device__ DVLA_INLINE void hide_columns(score_block& scores, int count) {
     if (i / 4 * 8 + first + i % 2 >= count) scores[i / 4][i % 4] = -std::numeric_limits<float>::infinity();
 }
 
-/// sums += weights terms, for 16 terms of D elements. A product's layout is the left side's of the next one: for bfloat16 with
-/// neighbours packed, for tf32 with a depth that counts the terms 0, 2, 4, 6, 1, 3, 5, 7.
-template <class T, int D>
-__device__ DVLA_INLINE void add_weighted(float (&sums)[D / 8][4], score_block const& weights, std::uint32_t terms) {
+/// 16 rows of 16 weights as the left side of a weighted sum. A product's layout is the left side's of the next one: for bfloat16
+/// with neighbours packed, for tf32, 8 weights at a time, with a depth that counts them 0, 2, 4, 6, 1, 3, 5, 7.
+template <class T>
+struct weight_block {
+  static constexpr int parts = std::is_same_v<T, bfloat16> ? 1 : 2;
+  std::uint32_t words[parts][4];
+
+  weight_block() = default;
+  __device__ DVLA_INLINE explicit weight_block(score_block const& w) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if constexpr (std::is_same_v<T, bfloat16>) {
+        words[0][2 * half] = bfloat16_word(w[half][0], w[half][1]);
+        words[0][2 * half + 1] = bfloat16_word(w[half][2], w[half][3]);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) words[half][i] = tf32_word(w[half][i % 2 * 2 + i / 2]);
+      }
+    }
+  }
+};
+
+/// sums += weights terms, for 16 terms of D elements.
+template <class T, int D, int Tiles>
+__device__ DVLA_INLINE void add_weighted(float (&sums)[Tiles][D / 8][4], weight_block<T> const (&weights)[Tiles],
+                                         std::uint32_t terms) {
   if constexpr (std::is_same_v<T, bfloat16>) {
-    std::uint32_t const a[4] = {bfloat16_word(weights[0][0], weights[0][1]), bfloat16_word(weights[0][2], weights[0][3]),
-                                bfloat16_word(weights[1][0], weights[1][1]), bfloat16_word(weights[1][2], weights[1][3])};
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
       std::uint32_t b[4];
       load_matrices_transposed(b, terms + 32 * n);
-      multiply_add<T>(sums[2 * n], a, b[0], b[1]);
-      multiply_add<T>(sums[2 * n + 1], a, b[2], b[3]);
+#pragma unroll
+      for (int t = 0; t < Tiles; ++t) {
+        multiply_add<T>(sums[t][2 * n], weights[t].words[0], b[0], b[1]);
+        multiply_add<T>(sums[t][2 * n + 1], weights[t].words[0], b[2], b[3]);
+      }
     }
   } else {
     constexpr int row_bytes = tile_layout<T, D>::row_bytes;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float const(&w)[4] = weights[half];
-      std::uint32_t const a[4] = {tf32_word(w[0]), tf32_word(w[2]), tf32_word(w[1]), tf32_word(w[3])};
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
-        std::uint32_t const at = terms + 8 * half * row_bytes + 32 * n;
-        multiply_add<T>(sums[n], a, load_word(at), load_word(at + row_bytes));
+        std::uint32_t const at = terms + 8 * half * row_bytes + 32 * n, b0 = load_word(at), b1 = load_word(at + row_bytes);
+#pragma unroll
+        for (int t = 0; t < Tiles; ++t) multiply_add<T>(sums[t][n], weights[t].words[half], b0, b1);
       }
     }
   }
-}
-
-/// Two neighbouring elements.
-__device__ DVLA_INLINE void store_pair(bfloat16* to, float x, float y) {
-  *reinterpret_cast<std::uint32_t*>(to) = bfloat16_word(x, y);
-}
-__device__ DVLA_INLINE void store_pair(float* to, float x, float y) { *reinterpret_cast<float2*>(to) = float2{x, y}; }
-[[nodiscard]] __device__ DVLA_INLINE float2 load_pair(bfloat16 const* from) {
-  std::uint32_t const word = *reinterpret_cast<std::uint32_t const*>(from);
-  return {__uint_as_float(word << 16), __uint_as_float(word & 0xFFFF0000u)};
-}
-[[nodiscard]] __device__ DVLA_INLINE float2 load_pair(float const* from) { return *reinterpret_cast<float2 const*>(from); }
-
-/// Calls f(row, column, x, y) for the pairs of neighbours that this lane holds of 16 rows of sums, row by row times `factor`.
-template <int D, class F>
-__device__ DVLA_INLINE void for_pairs(float const (&sums)[D / 8][4], float const (&factor)[2], F f) {
-  int const lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll
-  for (int n = 0; n < D / 8; ++n) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-      f(lane / 4 + 8 * r, 8 * n + lane % 4 * 2, sums[n][2 * r] * factor[r], sums[n][2 * r + 1] * factor[r]);
-  }
-}
-
-/// Writes, or adds, 16 rows of sums times `factor` to rows [first, first + 16) of a head, as far as it has them. `stage` is 16
-/// rows of the warp's shared memory, through which they become whole accesses.
-template <class T, int D>
-__device__ DVLA_INLINE void put_rows(float const (&sums)[D / 8][4], float const (&factor)[2], T* stage, head_rows<T> const& to,
-                                     int first, bool accumulate) {
-  using layout = tile_layout<T, D>;
-  T* const rows = to.data + static_cast<std::size_t>(first) * to.step;
-  int const left = to.count - first;
-  __syncwarp();
-  for_pairs<D>(sums, factor, [&](int row, int column, float x, float y) {
-    if (accumulate && row < left && column < to.dim) {
-      float2 const old = load_pair(rows + row * to.step + column);
-      x += old.x, y += old.y;
-    }
-    store_pair(stage + row * layout::pitch + column, x, y);
-  });
-  __syncwarp();
-#pragma unroll
-  for (int i = 0; i < tile_rows * layout::cells; i += 32) {
-    unsigned const at = i + threadIdx.x % 32;
-    int const row = static_cast<int>(at / layout::cells), column = static_cast<int>(at % layout::cells) * layout::cell;
-    if (row < left && column < to.dim)
-      *reinterpret_cast<uint4*>(rows + row * to.step + column) =
-          *reinterpret_cast<uint4 const*>(stage + row * layout::pitch + column);
-  }
-  __syncwarp();
 }
 
 }  // namespace attention_cuda

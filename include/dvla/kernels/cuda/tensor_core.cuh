@@ -1,13 +1,11 @@
-// The machine instructions of tensor-core products, one a function. Matrices are counted in bytes: what is multiplied at a time
-// is 16 rows of 32 bytes, 16 bfloat16 or 8 tf32, and both lie in registers in the same order, word by word (PTX ISA, "Matrix
-// fragments for mma").
+// The tensor cores, as matrix products use them.
 #pragma once
 
-#include <cstdint>
 #include <type_traits>
 
 #include <dvla/core/bfloat16.hpp>
 #include <dvla/core/config.hpp>
+#include <dvla/kernels/cuda/instructions.cuh>
 #include <dvla/kernels/precision.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -17,77 +15,9 @@ namespace kernels::tensor_core {
 template <precision P, class T>
 inline constexpr bool takes = std::is_same_v<T, bfloat16> || (std::is_same_v<T, float> && P == precision::tf32);
 
-[[nodiscard]] __device__ DVLA_INLINE std::uint32_t shared_address(void const* at) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
-}
-
-/// Starts the copy of the first `bytes` of 16 bytes of global memory into shared memory, with zeros for the rest. With 0 nothing
-/// is read.
-__device__ DVLA_INLINE void copy_async(std::uint32_t to, std::uintptr_t from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-
-/// The copies that this thread has started since the last call become one group.
-__device__ DVLA_INLINE void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-
-/// Waits until at most Pending of this thread's groups are under way.
-template <int Pending>
-__device__ DVLA_INLINE void copies_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
-}
-
-/// Asks for the line of 128 bytes at an address of global memory to be brought near.
-__device__ DVLA_INLINE void prefetch(void const* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
-
-__device__ DVLA_INLINE void store_words(std::uint32_t to, std::uint32_t const (&words)[4]) {
-  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
-               : "memory");
-}
-
-[[nodiscard]] __device__ DVLA_INLINE std::uint32_t load_word(std::uint32_t address) {
-  std::uint32_t word;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
-  return word;
-}
-
-/// Four matrices of 8 rows of 16 bytes; lane i names the address of row i % 8 of matrix i / 8 and receives the word i % 4 of
-/// row i / 4 of each.
-__device__ DVLA_INLINE void load_matrices(std::uint32_t (&to)[4], std::uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(address)
-               : "memory");
-}
-
-/// The same for matrices of 16-bit elements, each transposed on the way.
-__device__ DVLA_INLINE void load_matrices_transposed(std::uint32_t (&to)[4], std::uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(address)
-               : "memory");
-}
-
-/// Rounded to the 10 bits of mantissa that the tensor cores read.
-[[nodiscard]] __device__ DVLA_INLINE std::uint32_t as_tf32(std::uint32_t float_bits) {
-  std::uint32_t rounded;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "r"(float_bits));
-  return rounded;
-}
-
-/// c += a b for a of 16 rows, b of 8 columns and a depth of 32 bytes. Lane i holds c of row i / 4 (elements 0 and 1) and of row
-/// i / 4 + 8 (elements 2 and 3), in columns 2 (i % 4) and 2 (i % 4) + 1.
-template <class T>
-__device__ DVLA_INLINE void multiply_add(float (&c)[4], std::uint32_t const (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  if constexpr (std::is_same_v<T, bfloat16>) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  } else {
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  }
-}
+using instructions::as_tf32, instructions::copies_commit, instructions::copies_wait, instructions::copy_async;
+using instructions::load_matrices, instructions::load_matrices_transposed, instructions::load_word, instructions::multiply_add;
+using instructions::prefetch, instructions::shared_address, instructions::store_words;
 
 }  // namespace kernels::tensor_core
 }  // namespace dvla::inline DVLA_ABI

@@ -1,0 +1,245 @@
+// Attention backward on tensor cores, a head a block: the scores are recomputed from q, k and the rows' log sum exp (Dao,
+// FlashAttention-2, arXiv 2307.08691, section 3.1.2), once for all three gradients. A warp owns keys, walks over the queries and
+// gathers dk and dv in registers; the scores' gradients stay in shared memory, where, after one barrier, warps that own queries
+// gather dq. Nothing is added by two warps, so every sum has one order.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include <dvla/core/bfloat16.hpp>
+#include <dvla/kernels/attention_shape.hpp>
+#include <dvla/kernels/cuda/attention_gradient.cuh>
+#include <dvla/kernels/cuda/attention_launch.cuh>
+#include <dvla/kernels/cuda/attention_statistics.cuh>
+#include <dvla/kernels/cuda/attention_tile.cuh>
+#include <dvla/kernels/cuda/attention_tilings.cuh>
+#include <dvla/kernels/cuda/device.cuh>
+
+namespace dvla::inline DVLA_ABI {
+namespace kernels {
+namespace attention_cuda {
+
+/// A block's shared memory, in bytes: k, q and d_o; for every 16 keys their rows of v, in whose place their rows of the scores'
+/// gradients come later, since only the keys' warp reads either before the barrier; the statistics of the queries.
+template <class T, int D>
+struct whole_head_memory {
+  int keys, queries;                // padded
+  std::uint32_t score_row, stripe;  // from row to row of the scores' gradients, from 16 keys to the next
+  std::uint32_t q, d_o, scores, statistics, end;
+
+  DVLA_HD DVLA_INLINE whole_head_memory(int key_count, int query_count)
+      : keys(padded_rows(key_count)), queries(padded_rows(query_count)) {
+    constexpr std::uint32_t row = tile_layout<T, D>::row_bytes;
+    auto const key_rows = static_cast<std::uint32_t>(keys), query_rows = static_cast<std::uint32_t>(queries);
+    score_row = query_rows * static_cast<std::uint32_t>(sizeof(T)) + 16;  // an odd number of accesses
+    stripe = tile_rows * (score_row > row ? score_row : row);
+    q = key_rows * row, d_o = q + query_rows * row, scores = d_o + query_rows * row;
+    statistics = scores + key_rows / tile_rows * stripe;
+    end = statistics + query_rows * static_cast<std::uint32_t>(sizeof(query_statistics));
+  }
+};
+
+/// Where in 16 keys' gradients of scores a lane finds 16 queries, as the left side of a weighted sum over the keys.
+template <class T>
+[[nodiscard]] __device__ DVLA_INLINE std::uint32_t place_in_scores(unsigned lane, std::uint32_t score_row) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    return (lane / 16 * 8 + lane % 8) * score_row + lane / 8 % 2 * 16;
+  else
+    return lane % 4 * 2 * score_row + lane / 4 * 4;
+}
+template <class T>
+__device__ DVLA_INLINE void load_scores(weight_block<T>& to, std::uint32_t at, std::uint32_t score_row) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    load_matrices_transposed(to.words[0], at);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to.words[i / 4][i % 4] = load_word(at + (i / 4 * 8 + i % 4 / 2) * score_row + i % 2 * 32);
+  }
+}
+/// Stores what a lane has of 16 keys by 16 queries; `at` is its place: row lane / 4, columns 2 (lane % 4) and the next.
+template <class T>
+__device__ DVLA_INLINE void store_scores(weight_block<T> const& from, std::uint32_t at, std::uint32_t score_row) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      std::uint32_t const to = at + half * 8 * static_cast<std::uint32_t>(sizeof(T)) + r * 8 * score_row;
+      if constexpr (std::is_same_v<T, bfloat16>)
+        store_word(to, from.words[0][2 * half + r]);
+      else
+        store_words(to, from.words[half][r], from.words[half][r + 2]);
+    }
+  }
+}
+
+/// Tiles of 16 keys of a warp on their way over the queries.
+template <class T, int D, class Tiling>
+struct gathering_keys {
+  static constexpr int tiles = Tiling::tiles;
+  using key_rows = std::conditional_t<Tiling::keys_in_registers, row_block<T, D>, shared_row_block<T, D>>;
+
+  key_rows k[tiles];
+  row_block<T, D> v[tiles];
+  float d_k[tiles][D / 8][4] = {}, d_v[tiles][D / 8][4] = {};
+
+  /// Gathers over 16 queries, whose statistics those are; the addresses of q and d_o are this lane's as columns and as terms.
+  /// Those of the keys from `count` on, counted from the first tile's, stay 0. Returns the scores' gradients.
+  __device__ DVLA_INLINE void gather(weight_block<T> (&gradients)[tiles], std::uint32_t const (&q)[2],
+                                     std::uint32_t const (&d_o)[2], query_statistics const* statistics, int count, float scale) {
+    score_block weights[tiles] = {}, d_scores[tiles] = {};
+    add_scores<T, D>(weights, k, q[0]);
+    add_scores<T, D>(d_scores, v, d_o[0]);
+    int const row = static_cast<int>(threadIdx.x % 32 / 4);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      query_statistics of[2];
+      load_pair_of(statistics + 8 * half + threadIdx.x % 4 * 2, of);
+#pragma unroll
+      for (int i = 0; i < 4 * tiles; ++i) {
+        float &w = weights[i / 4][half][i % 4], &d = d_scores[i / 4][half][i % 4];
+        w = power_of_2(fmaf(w, scale, -of[i % 2].lse));
+        d = w * (d - of[i % 2].delta);
+      }
+    }
+    if (count < tiles * tile_rows) {
+#pragma unroll
+      for (int i = 0; i < 8 * tiles; ++i)
+        if (i / 8 * tile_rows + i % 4 / 2 * 8 + row >= count) d_scores[i / 8][i / 4 % 2][i % 4] = 0;
+    }
+    weight_block<T> of_values[tiles];
+#pragma unroll
+    for (int t = 0; t < tiles; ++t) of_values[t] = weight_block<T>(weights[t]), gradients[t] = weight_block<T>(d_scores[t]);
+    add_weighted<T, D>(d_v, of_values, d_o[1]);
+    add_weighted<T, D>(d_k, gradients, q[1]);
+  }
+};
+
+template <class T>
+struct whole_head_arguments {
+  backward_arguments<T> all;
+  float scale;  // of scores as logarithms to base 2
+};
+
+/// Sends for the head's rows and finds its queries' statistics; all are there for the block on return.
+template <class T, int D>
+__device__ DVLA_INLINE void fetch_head(whole_head_memory<T, D> const& memory, char* shared, backward_arguments<T> const& all,
+                                       unsigned index) {
+  auto const& s = all.sizes;
+  unsigned const image = index / s.heads, head = index % s.heads, warps = blockDim.x / 32, warp = threadIdx.x / 32;
+  auto const v = rows_of(all.v, image, head, s.keys, s.dim);
+  auto const place = [&](std::uint32_t at) { return reinterpret_cast<T*>(shared + at); };
+  fetch_rows<T, D>(place(0), rows_of(all.k, image, head, s.keys, s.dim), 0, memory.keys, threadIdx.x, blockDim.x);
+  for (int i = static_cast<int>(warp); i < memory.keys / tile_rows; i += static_cast<int>(warps))
+    fetch_rows<T, D>(place(memory.scores + i * memory.stripe), v, i * tile_rows, tile_rows, threadIdx.x % 32, 32);
+  fetch_rows<T, D>(place(memory.q), rows_of(all.q, image, head, s.queries, s.dim), 0, memory.queries, threadIdx.x, blockDim.x);
+  fetch_rows<T, D>(place(memory.d_o), rows_of(all.d_o, image, head, s.queries, s.dim), 0, memory.queries, threadIdx.x, blockDim.x);
+  copies_commit();
+  auto const fetched_d_o = [&](int row, int column) {
+    copies_wait<0>();  // this thread's, among which is this cell
+    return *reinterpret_cast<uint4 const*>(place(memory.d_o) + row * tile_layout<T, D>::pitch + column);
+  };
+  find_statistics<T, D, 8>(
+      reinterpret_cast<query_statistics*>(shared + memory.statistics), rows_of(all.o, image, head, s.queries, s.dim),
+      all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps, fetched_d_o);
+  copies_wait<0>();
+  __syncthreads();
+}
+
+/// dk and dv of a warp's keys, and the gradients of their scores to shared memory.
+template <class T, int D, class Tiling>
+__device__ DVLA_INLINE void gather_keys(whole_head_memory<T, D> const& memory, char const* shared,
+                                        whole_head_arguments<T> const& arguments, unsigned index) {
+  using layout = tile_layout<T, D>;
+  auto const& all = arguments.all;
+  unsigned const lane = threadIdx.x % 32;
+  std::uint32_t const begin = shared_address(shared);
+  int const first_tile = static_cast<int>(threadIdx.x / 32) * Tiling::tiles, left = all.sizes.keys - first_tile * tile_rows;
+  gathering_keys<T, D, Tiling> keys;
+  std::uint32_t to[Tiling::tiles];
+#pragma unroll
+  for (int t = 0; t < Tiling::tiles; ++t) {
+    int const tile = ::min(first_tile + t, memory.keys / tile_rows - 1);  // of a tile that there is; its twin comes to nothing
+    to[t] = begin + memory.scores + static_cast<std::uint32_t>(tile) * memory.stripe;
+    keys.k[t].load(begin + static_cast<std::uint32_t>(tile * layout::block_bytes) + place_in_rows<T, D>(lane));
+    keys.v[t].load(to[t] + place_in_rows<T, D>(lane));
+    to[t] += lane / 4 * memory.score_row + lane % 4 * 2 * static_cast<std::uint32_t>(sizeof(T));
+  }
+  __syncwarp();  // v is read
+  auto const* statistics = reinterpret_cast<query_statistics const*>(shared + memory.statistics);
+  std::uint32_t columns = begin + memory.q + place_in_columns<T, D>(lane), terms = begin + memory.q + place_in_terms<T, D>(lane);
+  std::uint32_t const to_d_o = memory.d_o - memory.q;
+  for (int i = 0; i < memory.queries; i += tile_rows, columns += layout::block_bytes, terms += layout::block_bytes) {
+    weight_block<T> gradients[Tiling::tiles];
+    keys.gather(gradients, {columns, terms}, {columns + to_d_o, terms + to_d_o}, statistics + i, left, arguments.scale);
+#pragma unroll
+    for (int t = 0; t < Tiling::tiles; ++t)
+      if (t * tile_rows < left) store_scores<T>(gradients[t], to[t] + i * static_cast<std::uint32_t>(sizeof(T)), memory.score_row);
+  }
+#pragma unroll
+  for (int t = 0; t < Tiling::tiles; ++t) {
+    int const first = (first_tile + t) * tile_rows;
+    put_gradient<T, D>(keys.d_k[t], all.scale, all.dk, all.sizes, index, all.sizes.keys, first);
+    put_gradient<T, D>(keys.d_v[t], 1, all.dv, all.sizes, index, all.sizes.keys, first);
+  }
+}
+
+/// dq of the queries that fall to a warp, from the gradients of all scores.
+template <class T, int D, int Tiles>
+__device__ DVLA_INLINE void gather_queries(whole_head_memory<T, D> const& memory, char const* shared,
+                                           backward_arguments<T> const& all, unsigned index) {
+  unsigned const lane = threadIdx.x % 32;
+  int const tiles = memory.queries / tile_rows, step = static_cast<int>(blockDim.x / 32) * Tiles;
+  for (int first = static_cast<int>(threadIdx.x / 32) * Tiles; first < tiles; first += step) {
+    float d_q[Tiles][D / 8][4] = {};
+    std::uint32_t terms = shared_address(shared) + place_in_terms<T, D>(lane);
+    std::uint32_t scores = shared_address(shared) + memory.scores + place_in_scores<T>(lane, memory.score_row);
+    std::uint32_t const tile_bytes = tile_rows * static_cast<std::uint32_t>(sizeof(T));
+#pragma unroll 2
+    for (int i = 0; i < memory.keys; i += tile_rows, terms += tile_layout<T, D>::block_bytes, scores += memory.stripe) {
+      weight_block<T> weights[Tiles];
+#pragma unroll
+      for (int t = 0; t < Tiles; ++t)
+        load_scores<T>(weights[t], scores + static_cast<std::uint32_t>(::min(first + t, tiles - 1)) * tile_bytes, memory.score_row);
+      add_weighted<T, D>(d_q, weights, terms);
+    }
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t)
+      put_gradient<T, D>(d_q[t], all.scale, all.dq, all.sizes, index, all.sizes.queries, (first + t) * tile_rows);
+  }
+}
+
+template <class T, int D, class Tiling>
+__global__ void __launch_bounds__(32 * Tiling::warps, 1) whole_head_kernel(__grid_constant__ whole_head_arguments<T> const a) {
+  extern __shared__ uint4 attention_memory[];
+  char* const shared = reinterpret_cast<char*>(attention_memory);
+  whole_head_memory<T, D> const memory(a.all.sizes.keys, a.all.sizes.queries);
+  fetch_head<T, D>(memory, shared, a.all, blockIdx.x);
+  gather_keys<T, D, Tiling>(memory, shared, a, blockIdx.x);
+  __syncthreads();  // also orders additions to one place by dk, dv and dq
+  if (a.all.dq.wanted()) gather_queries<T, D, Tiling::tiles>(memory, shared, a.all, blockIdx.x);
+}
+
+/// The gradients by whole_head_kernel(), if a head fits a block and its shared memory.
+template <class T, int D, std::size_t Choice = 0>
+[[nodiscard]] bool whole_head_backward(cuda_queue const& queue, attention_shape const& shape, backward_arguments<T> const& all) {
+  using tiling = chosen<whole_head_tilings<T, D>, Choice>;
+  if constexpr (std::is_same_v<tiling, in_pieces>) {
+    return false;
+  } else {
+    constexpr std::size_t keys_of_warp = tiling::tiles * tile_rows, most_queries = 4096;
+    std::size_t const warps = (shape.keys + keys_of_warp - 1) / keys_of_warp;
+    if (warps > tiling::warps || shape.queries > most_queries) return false;
+    std::size_t const bytes = whole_head_memory<T, D>(all.sizes.keys, all.sizes.queries).end;
+    if (bytes > shared_memory_limit(queue)) return false;
+    launch<whole_head_kernel<T, D, tiling>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
+                                            whole_head_arguments<T>{all, all.scale * log2_of_e});
+    return true;
+  }
+}
+
+}  // namespace attention_cuda
+}  // namespace kernels
+}  // namespace dvla::inline DVLA_ABI
