@@ -16,6 +16,7 @@
 #include <dvla/kernels/cuda/attention_tile.cuh>
 #include <dvla/kernels/cuda/attention_tilings.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -184,6 +185,7 @@ struct attended_head {
 template <class T, int D, class Tiling>
 __global__ void __launch_bounds__(32 * Tiling::warps, Tiling::blocks)
     forward_kernel(__grid_constant__ forward_arguments<T> const a) {
+  detail::await_predecessors();
   static_assert(Tiling::tiles <= 2, "the rest is 1 or 2 tiles a warp");
   extern __shared__ uint4 attention_memory[];
   unsigned const warps = blockDim.x / 32, lane = threadIdx.x % 32;
@@ -207,7 +209,7 @@ __global__ void __launch_bounds__(32 * Tiling::warps, Tiling::blocks)
 
 /// Attention by forward_kernel(), if the shape, the operands' places and the card's shared memory allow it.
 template <class T, std::size_t Choice = 0>
-[[nodiscard]] bool tensor_forward(cuda_queue const& queue, attention_shape const& shape, float scale,
+[[nodiscard]] bool tensor_forward(cuda_queue& queue, attention_shape const& shape, float scale,
                                   attention_operand<T const> const& q, attention_operand<T const> const& k,
                                   attention_operand<T const> const& v, attention_operand<T> const& o, float* lse) {
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;

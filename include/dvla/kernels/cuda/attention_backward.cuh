@@ -18,7 +18,7 @@ namespace attention_cuda {
 
 /// The gradients on tensor cores, if the shape, the operands' places and the card's shared memory allow it.
 template <class T, std::size_t Choice = 0>
-[[nodiscard]] bool tensor_backward(cuda_queue const& queue, attention_shape const& shape, backward_arguments<T> const& all) {
+[[nodiscard]] bool tensor_backward(cuda_queue& queue, attention_shape const& shape, backward_arguments<T> const& all) {
   if (!has_tensor_shape<T>(shape, all.scale) || shape.queries == 0 ||
       !have_whole_accesses(all.q, all.k, all.v, all.o, all.d_o, all.dq.to, all.dk.to, all.dv.to))
     return false;

@@ -16,6 +16,7 @@
 #include <dvla/kernels/cuda/attention_tile.cuh>
 #include <dvla/kernels/cuda/attention_tilings.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -195,6 +196,7 @@ __device__ DVLA_INLINE void backward_block(tensor_backward_arguments<T> const& a
 template <class T, int D>
 __global__ void __launch_bounds__(32 * gather_tiling_of<T, D>.warps, gather_tiling_of<T, D>.blocks)
     gather_kernel(__grid_constant__ tensor_backward_arguments<T> const a) {
+  detail::await_predecessors();
   if (a.of_keys())
     backward_block<T, D, true>(a);
   else
@@ -203,7 +205,7 @@ __global__ void __launch_bounds__(32 * gather_tiling_of<T, D>.warps, gather_tili
 
 /// The gradients by gather_kernel(), if the card's shared memory allows it.
 template <class T, int D>
-[[nodiscard]] bool gather_backward(cuda_queue const& queue, attention_shape const& shape, backward_arguments<T> const& all) {
+[[nodiscard]] bool gather_backward(cuda_queue& queue, attention_shape const& shape, backward_arguments<T> const& all) {
   constexpr std::size_t most = gather_tiling_of<T, D>.warps;
   std::size_t const heads = shape.batch * shape.heads;
   auto const of_queries = plan_tiles(shape.queries, tile_rows, heads, most, queue),

@@ -10,6 +10,7 @@
 #include <dvla/kernels/attention_shape.hpp>
 #include <dvla/kernels/cuda/attention_tile.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/kernels/cuda/packet.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -126,6 +127,7 @@ struct general_forward_arguments {
 
 template <class T>
 __global__ void __launch_bounds__(general_threads) general_forward_kernel(__grid_constant__ general_forward_arguments<T> const a) {
+  detail::await_predecessors();
   using tile = general_tile<T>;
   using number = typename tile::number;
   constexpr int part = tile::part;
@@ -171,13 +173,13 @@ __global__ void __launch_bounds__(general_threads) general_forward_kernel(__grid
 }
 
 template <class T>
-void general_forward(cuda_queue const& queue, attention_shape const& shape, arithmetic_t<T> scale,
+void general_forward(cuda_queue& queue, attention_shape const& shape, arithmetic_t<T> scale,
                      attention_operand<T const> const& q, attention_operand<T const> const& k, attention_operand<T const> const& v,
                      attention_operand<T> const& o, arithmetic_t<T>* lse) {
   unsigned const blocks = general_blocks<T>(shape, shape.queries);
   if (blocks == 0) return;
-  general_forward_kernel<T><<<blocks, general_threads, 0, queue.stream()>>>({q, k, v, o, lse, scale, head_sizes(shape)});
-  cuda_launched("running attention");
+  detail::start(queue, "running attention", general_forward_kernel<T>, blocks, general_threads, 0,
+                general_forward_arguments<T>{q, k, v, o, lse, scale, head_sizes(shape)});
 }
 
 }  // namespace attention_cuda

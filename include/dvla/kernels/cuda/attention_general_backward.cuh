@@ -9,6 +9,7 @@
 #include <dvla/kernels/cuda/attention_general.cuh>
 #include <dvla/kernels/cuda/attention_gradient.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -18,6 +19,7 @@ namespace attention_cuda {
 template <class T>
 __global__ void __launch_bounds__(general_threads)
     general_delta_kernel(__grid_constant__ backward_arguments<T> const a, std::size_t count, arithmetic_t<T>* deltas) {
+  detail::await_predecessors();
   std::size_t const i = blockIdx.x * std::size_t{general_threads / 32} + threadIdx.x / 32;
   if (i >= count) return;
   std::size_t const queries = static_cast<std::size_t>(a.sizes.queries), index = i / queries, row = i % queries;
@@ -57,6 +59,7 @@ __device__ DVLA_INLINE void put_tile(typename general_tile<T>::scores const& sum
 template <class T, bool OfKeys>
 __global__ void __launch_bounds__(general_threads)
     general_backward_kernel(__grid_constant__ backward_arguments<T> const arguments, arithmetic_t<T> const* deltas) {
+  detail::await_predecessors();
   using tile = general_tile<T>;
   using number = typename tile::number;
   constexpr int part = tile::part;
@@ -94,23 +97,17 @@ __global__ void __launch_bounds__(general_threads)
 
 template <precision P, class T>
 void general_backward(basic_cuda<P> const& device, attention_shape const& shape, backward_arguments<T> const& arguments) {
-  cudaStream_t const stream = device.stream();
+  auto const run = [&](auto* kernel, unsigned blocks, auto const&... rest) {
+    detail::start(*device.queue, "running attention's backward pass", kernel, blocks, general_threads, 0, arguments, rest...);
+  };
   std::size_t const rows = shape.batch * shape.heads * shape.queries;
   detail::device_scratch<arithmetic_t<T>> const deltas(device, rows);
-  if (rows > 0) {
-    general_delta_kernel<T>
-        <<<detail::blocks_of(rows, general_threads / 32), general_threads, 0, stream>>>(arguments, rows, deltas.data());
-    cuda_launched("running attention's backward pass");
-  }
+  if (rows > 0)
+    run(&general_delta_kernel<T>, detail::blocks_of(rows, general_threads / 32), rows, static_cast<arithmetic_t<T>*>(deltas.data()));
   unsigned const query_blocks = general_blocks<T>(shape, shape.queries), key_blocks = general_blocks<T>(shape, shape.keys);
-  if (arguments.dq.wanted() && query_blocks > 0) {
-    general_backward_kernel<T, false><<<query_blocks, general_threads, 0, stream>>>(arguments, deltas.data());
-    cuda_launched("running attention's backward pass");
-  }
-  if ((arguments.dk.wanted() || arguments.dv.wanted()) && key_blocks > 0) {
-    general_backward_kernel<T, true><<<key_blocks, general_threads, 0, stream>>>(arguments, deltas.data());
-    cuda_launched("running attention's backward pass");
-  }
+  if (arguments.dq.wanted() && query_blocks > 0) run(&general_backward_kernel<T, false>, query_blocks, deltas.data());
+  if ((arguments.dk.wanted() || arguments.dv.wanted()) && key_blocks > 0)
+    run(&general_backward_kernel<T, true>, key_blocks, deltas.data());
 }
 
 }  // namespace attention_cuda

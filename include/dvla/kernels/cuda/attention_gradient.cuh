@@ -9,6 +9,7 @@
 #include <dvla/kernels/attention_shape.hpp>
 #include <dvla/kernels/cuda/attention_tile.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -30,6 +31,7 @@ template <class T>
 __global__ void __launch_bounds__(summing_threads)
     sum_images_kernel(arithmetic_t<T> const* contributions, attention_operand<T> to, std::size_t batch, std::size_t elements,
                       std::size_t rows, std::size_t dim, bool accumulate) {
+  detail::await_predecessors();
   using number = arithmetic_t<T>;
   __shared__ number sums[summing_teams][32];
   unsigned const team = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -60,11 +62,10 @@ class gathered_gradient {
 
   [[nodiscard]] gradient_target<T> target() const { return {to_, contributions_ ? contributions_->data() : nullptr, accumulate_}; }
 
-  void finish(cuda_queue const& queue) const {
+  void finish(cuda_queue& queue) const {
     if (!contributions_ || elements() == 0) return;
-    sum_images_kernel<T><<<detail::blocks_of(elements(), 32), summing_threads, 0, queue.stream()>>>(
-        contributions_->data(), to_, shape_.batch, elements(), rows_, shape_.head_dim, accumulate_);
-    cuda_launched("summing attention's gradients over the images");
+    detail::start(queue, "summing attention's gradients over the images", sum_images_kernel<T>, detail::blocks_of(elements(), 32),
+                  summing_threads, 0, contributions_->data(), to_, shape_.batch, elements(), rows_, shape_.head_dim, accumulate_);
   }
 
  private:

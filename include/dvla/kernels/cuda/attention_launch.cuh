@@ -8,6 +8,7 @@
 #include <dvla/kernels/attention_shape.hpp>
 #include <dvla/kernels/cuda/attention_tile.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -67,14 +68,13 @@ struct tile_plan {
 
 /// Launches a kernel that may use all of the shared memory.
 template <auto Kernel, class Arguments>
-void launch(cuda_queue const& queue, std::size_t blocks, unsigned warps, std::size_t shared_bytes, Arguments const& arguments) {
+void launch(cuda_queue& queue, std::size_t blocks, unsigned warps, std::size_t shared_bytes, Arguments const& arguments) {
   unsigned const grid = detail::blocks_of(blocks, 1);
   cuda_check(cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
              "asking for shared memory");
   cuda_check(cudaFuncSetAttribute(Kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
              "asking for shared memory");
-  Kernel<<<grid, 32 * warps, shared_bytes, queue.stream()>>>(arguments);
-  cuda_launched("running attention");
+  detail::start(queue, "running attention", Kernel, grid, 32 * warps, shared_bytes, arguments);
 }
 
 }  // namespace attention_cuda

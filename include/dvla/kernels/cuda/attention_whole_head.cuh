@@ -17,6 +17,7 @@
 #include <dvla/kernels/cuda/attention_tile.cuh>
 #include <dvla/kernels/cuda/attention_tilings.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
@@ -213,6 +214,7 @@ __device__ DVLA_INLINE void gather_queries(whole_head_memory<T, D> const& memory
 
 template <class T, int D, class Tiling>
 __global__ void __launch_bounds__(32 * Tiling::warps, 1) whole_head_kernel(__grid_constant__ whole_head_arguments<T> const a) {
+  detail::await_predecessors();
   extern __shared__ uint4 attention_memory[];
   char* const shared = reinterpret_cast<char*>(attention_memory);
   whole_head_memory<T, D> const memory(a.all.sizes.keys, a.all.sizes.queries);
@@ -224,7 +226,7 @@ __global__ void __launch_bounds__(32 * Tiling::warps, 1) whole_head_kernel(__gri
 
 /// The gradients by whole_head_kernel(), if a head fits a block and its shared memory.
 template <class T, int D, std::size_t Choice = 0>
-[[nodiscard]] bool whole_head_backward(cuda_queue const& queue, attention_shape const& shape, backward_arguments<T> const& all) {
+[[nodiscard]] bool whole_head_backward(cuda_queue& queue, attention_shape const& shape, backward_arguments<T> const& all) {
   using tiling = chosen<whole_head_tilings<T, D>, Choice>;
   if constexpr (std::is_same_v<tiling, in_pieces>) {
     return false;

@@ -8,6 +8,7 @@
 
 #include <dvla/kernels/conv_geometry.hpp>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/kernels/cuda/packet.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -78,6 +79,7 @@ __device__ DVLA_INLINE void multiply_direct(A (&sums)[4][4], direct_operand<A, R
 template <int Outputs, class X>
 __global__ void __launch_bounds__(256)
     direct_kernel(direct_pass const p, X const* source, X const* weight, arithmetic_t<X> const* bias, X* target, bool accumulate) {
+  detail::await_predecessors();
   using A = arithmetic_t<X>;
   using tile = direct_tile<Outputs>;
   __shared__ direct_operand<A, tile::pixels> patches;
@@ -140,8 +142,8 @@ void run_direct_tiles(basic_cuda<P> const& device, direct_pass const& p, X const
   using tile = direct_tile<Outputs>;
   std::size_t const columns = static_cast<std::size_t>((p.outputs + Outputs - 1) / Outputs) * static_cast<std::size_t>(p.groups);
   unsigned const blocks = detail::blocks_of(detail::blocks_of(static_cast<std::size_t>(p.pixels), tile::pixels) * columns, 1);
-  direct_kernel<Outputs><<<blocks, tile::threads, 0, device.stream()>>>(p, source, weight, bias, target, accumulate);
-  cuda_launched("running a convolution");
+  detail::start(*device.queue, "running a convolution", direct_kernel<Outputs, X>, blocks, tile::threads, 0, p, source, weight,
+                bias, target, accumulate);
 }
 
 /// target = (accumulate ? target : 0) + the product of a pass, plus bias (one for every output of every group) unless that is null.

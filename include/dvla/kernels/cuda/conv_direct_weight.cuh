@@ -8,6 +8,7 @@
 
 #include <dvla/kernels/cuda/conv_direct.cuh>
 #include <dvla/kernels/cuda/conv_weights.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
@@ -16,6 +17,7 @@ namespace kernels::conv {
 template <int Outputs, class X>
 __global__ void __launch_bounds__(256)
     direct_weight_kernel(direct_pass const p, X const* source, X const* dy, int part_pixels, arithmetic_t<X>* parts) {
+  detail::await_predecessors();
   using A = arithmetic_t<X>;
   constexpr int elements = 4096 / Outputs, columns = elements / 4;  // columns of threads
   __shared__ direct_operand<A, Outputs> gradients;
@@ -80,8 +82,8 @@ void run_direct_weight_tiles(basic_cuda<P> const& device, conv_geometry const& g
   std::size_t const part_pixels = ((pixels + wanted - 1) / wanted + 15) / 16 * 16, parts = (pixels + part_pixels - 1) / part_pixels;
   sum_parts(device, size, static_cast<int>(parts), dweight, accumulate, [&](arithmetic_t<X>* sums) {
     unsigned const blocks = detail::blocks_of(tiles * parts, 1);
-    direct_weight_kernel<Outputs><<<blocks, 256, 0, device.stream()>>>(p, x, dy, static_cast<int>(part_pixels), sums);
-    cuda_launched("running the weight gradient of a convolution");
+    detail::start(*device.queue, "running the weight gradient of a convolution", direct_weight_kernel<Outputs, X>, blocks, 256, 0, p, x, dy,
+                  static_cast<int>(part_pixels), sums);
   });
 }
 

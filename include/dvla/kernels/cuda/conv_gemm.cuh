@@ -13,6 +13,7 @@
 #include <dvla/kernels/cuda/conv_mma.cuh>
 #include <dvla/kernels/cuda/conv_weights.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
@@ -208,6 +209,7 @@ __device__ DVLA_INLINE void store_tile(gemm_pass const& p, float (&sums)[2][N / 
 template <class E, int N>
 __global__ void __launch_bounds__(256, 2) gemm_kernel(gemm_pass const p, int items, E const* source, E const* weight, float const* bias,
                                                       E* target, bool accumulate) {
+  detail::await_predecessors();
   using tile = gemm_tile<E, N>;
   extern __shared__ uint4 gemm_memory[];
   unsigned const memory = shared_address(gemm_memory);
@@ -247,9 +249,8 @@ void run_gemm_tiles(basic_cuda<P> const& device, gemm_pass const& p, E const* so
   unsigned const items = detail::blocks_of(detail::blocks_of(static_cast<std::size_t>(p.pixels), tile::pixels) * tiles, 1);
   unsigned const blocks = std::min(items, static_cast<unsigned>(2 * device.queue->multiprocessors()));
   allow_shared(gemm_kernel<E, N>, tile::bytes);
-  gemm_kernel<E, N><<<blocks, tile::threads, tile::bytes, device.stream()>>>(p, static_cast<int>(items), source, weight, bias, target,
-                                                                            accumulate);
-  cuda_launched("running a convolution as a matrix product");
+  detail::start(*device.queue, "running a convolution as a matrix product", gemm_kernel<E, N>, blocks, tile::threads, tile::bytes, p,
+                static_cast<int>(items), source, weight, bias, target, accumulate);
 }
 
 /// target = (accumulate ? target : 0) + the products of a pass, plus bias (one for every output of every part) unless that is null.

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include <dvla/kernels/cuda/conv_gemm.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
@@ -109,6 +110,7 @@ __device__ DVLA_INLINE void multiply_pixel_tile(float (&sums)[Outputs / 32][4][4
 template <class E, int Outputs>
 __global__ void __launch_bounds__(256, 2)
     gemm_weight_kernel(gemm_pass const p, E const* source, E const* dy, int part_pixels, float* sums_of_parts) {
+  detail::await_predecessors();
   using tile = gemm_weight_tile<E, Outputs>;
   extern __shared__ uint4 gemm_memory[];
   unsigned const memory = shared_address(gemm_memory);
@@ -159,8 +161,8 @@ void run_gemm_weight_tiles(basic_cuda<P> const& device, conv_geometry const& g, 
   dim3 const grid(detail::blocks_of(tiles * static_cast<std::size_t>(parts), 1), static_cast<unsigned>(p.parts));
   allow_shared(gemm_weight_kernel<E, Outputs>, tile::bytes);
   sum_parts(device, g.out_channels * g.taps(), parts, dweight, accumulate, [&](float* sums) {
-    gemm_weight_kernel<E, Outputs><<<grid, tile::threads, tile::bytes, device.stream()>>>(p, x, dy, part_pixels, sums);
-    cuda_launched("running a weight gradient as a matrix product");
+    detail::start(*device.queue, "running a weight gradient as a matrix product", gemm_weight_kernel<E, Outputs>, grid, tile::threads,
+                  tile::bytes, p, x, dy, part_pixels, sums);
   });
 }
 

@@ -13,6 +13,7 @@
 #include <dvla/kernels/cuda/conv_mma.cuh>
 #include <dvla/kernels/cuda/conv_weights.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 #include <dvla/kernels/cuda/packet.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -225,6 +226,7 @@ template <int D, int Tiles, class Choice, class E>
 __global__ void __launch_bounds__((grouped_tile<E, D, Choice>::threads), Choice::residents)
     grouped_kernel(grouped_sizes const s, E const* x, E const* weight, filter_order order, float const* bias, E* y, bool accumulate,
                    gelu_finish<E> const finish) {
+  detail::await_predecessors();
   using tile = grouped_tile<E, D, Choice>;
   extern __shared__ uint4 grouped_memory[];
   unsigned const ring = shared_address(grouped_memory), row_bytes = static_cast<unsigned>(tile::row_bytes(s.strip_width));
@@ -315,9 +317,8 @@ void run_grouped_tiles(basic_cuda<P> const& device, grouped_sizes const& s, E co
   int const workers = static_cast<int>(std::min<std::size_t>(
       static_cast<std::size_t>(s.all_strips) * static_cast<std::size_t>(s.height), static_cast<std::size_t>(places)));
   allow_shared(grouped_kernel<D, Tiles, Choice, E>, bytes);
-  grouped_kernel<D, Tiles, Choice, E><<<static_cast<unsigned>(slices * workers), tile::threads, bytes, device.stream()>>>(
-      s, x, weight, order, bias, y, accumulate, finish);
-  cuda_launched("running a grouped convolution");
+  detail::start(*device.queue, "running a grouped convolution", grouped_kernel<D, Tiles, Choice, E>,
+                static_cast<unsigned>(slices * workers), tile::threads, bytes, s, x, weight, order, bias, y, accumulate, finish);
 }
 
 /// y = (accumulate ? y : 0) + the convolution of x with weight (channels, 3, 3, D), straight or turned, plus bias unless that is null.

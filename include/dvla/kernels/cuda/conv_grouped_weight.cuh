@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include <dvla/kernels/cuda/conv_grouped.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
@@ -157,6 +158,7 @@ __device__ DVLA_INLINE void write_filters(float const (&sums)[3][Tile::row_tiles
 template <int D, class Choice, class E>
 __global__ void __launch_bounds__((grouped_weight_tile<E, D, Choice>::threads), Choice::residents)
     grouped_weight_kernel(grouped_sizes const s, E const* x, E const* dy, float* parts) {
+  detail::await_predecessors();
   using tile = grouped_weight_tile<E, D, Choice>;
   extern __shared__ uint4 grouped_memory[];
   unsigned const memory = shared_address(grouped_memory), stage_bytes = static_cast<unsigned>(tile::stage_bytes(s.strip_width));
@@ -206,8 +208,8 @@ void run_grouped_weight(basic_cuda<P> const& device, conv_geometry const& g, E c
                              weight_blocks / 2 * tile::residents);
   allow_shared(grouped_weight_kernel<D, choice, E>, bytes);
   sum_parts(device, g.out_channels * g.taps(), parts, dweight, accumulate, [&](float* sums) {
-    grouped_weight_kernel<D, choice, E><<<static_cast<unsigned>(slices * parts), tile::threads, bytes, device.stream()>>>(s, x, dy, sums);
-    cuda_launched("running the weight gradient of a grouped convolution");
+    detail::start(*device.queue, "running the weight gradient of a grouped convolution", grouped_weight_kernel<D, choice, E>,
+                  static_cast<unsigned>(slices * parts), tile::threads, bytes, s, x, dy, sums);
   });
 }
 

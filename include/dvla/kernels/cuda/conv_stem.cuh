@@ -11,6 +11,7 @@
 #include <dvla/kernels/cuda/conv_mma.cuh>
 #include <dvla/kernels/cuda/conv_weights.cuh>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
@@ -159,6 +160,7 @@ inline constexpr int stem_residents = sizeof(E) == 2 ? 3 : 2;
 template <class Shape, class E>
 __global__ void __launch_bounds__(256, stem_residents<E>)
     stem_kernel(stem_sizes const s, int stages, E const* x, E const* weight, float const* bias, E* y) {
+  detail::await_predecessors();
   using filters = stem_filters<Shape, E>;
   extern __shared__ uint4 stem_memory[];
   int const band_size = s.image_rows(Shape::rows) * s.pitch;  // elements
@@ -226,8 +228,8 @@ void run_stem(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E
   int const slices = s.out_channels / 16;
   int const workers = std::min(s.items, std::max(1, stem_residents<E> * device.queue->multiprocessors() / slices));
   allow_shared(stem_kernel<Shape, E>, bytes);
-  stem_kernel<Shape, E><<<static_cast<unsigned>(slices * workers), 256, bytes, device.stream()>>>(s, stages, x, weight, bias, y);
-  cuda_launched("running the convolution of an image");
+  detail::start(*device.queue, "running the convolution of an image", stem_kernel<Shape, E>, static_cast<unsigned>(slices * workers), 256,
+                bytes, s, stages, x, weight, bias, y);
 }
 
 /// Whether run_stem does it, given y aligned to 16 bytes.

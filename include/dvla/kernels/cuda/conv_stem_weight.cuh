@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include <dvla/kernels/cuda/conv_stem.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
@@ -105,6 +106,7 @@ __device__ DVLA_INLINE void add_warps(float const (&sums)[Shape::octets][4], flo
 
 template <class Shape, int Stride, class E>
 __global__ void __launch_bounds__(256, 2) stem_weight_kernel(stem_sizes const s, int stages, E const* x, E const* dy, float* parts) {
+  detail::await_predecessors();
   using operand = pixel_operand<E>;
   extern __shared__ uint4 stem_memory[];
   int const image_size = s.image_rows(Shape::rows) * s.pitch, dy_pitch = s.row_tiles * 16 * stem_gradient_pitch<E>;  // elements; bytes
@@ -177,9 +179,8 @@ void run_stem_weight_strided(basic_cuda<P> const& device, conv_geometry const& g
   int const threads = 32 * std::min(8, s.row_tiles);  // a warp has a column of tiles
   allow_shared(stem_weight_kernel<Shape, Stride, E>, bytes);
   sum_parts(device, g.out_channels * g.taps(), parts, dweight, accumulate, [&](float* sums) {
-    stem_weight_kernel<Shape, Stride, E>
-        <<<static_cast<unsigned>(slices * parts), threads, bytes, device.stream()>>>(s, stages, x, dy, sums);
-    cuda_launched("running the weight gradient of an image's convolution");
+    detail::start(*device.queue, "running the weight gradient of an image's convolution", stem_weight_kernel<Shape, Stride, E>,
+                  static_cast<unsigned>(slices * parts), threads, bytes, s, stages, x, dy, sums);
   });
 }
 

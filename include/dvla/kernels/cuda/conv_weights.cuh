@@ -7,6 +7,7 @@
 
 #include <dvla/kernels/conv_geometry.hpp>
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
@@ -24,6 +25,7 @@ inline constexpr std::size_t weight_blocks = 264;
 
 template <class A>
 __global__ void __launch_bounds__(256) add_parts_kernel(A const* parts, int count, std::size_t size, A* out, bool accumulate) {
+  detail::await_predecessors();
   __shared__ A sums[8][32];
   std::size_t const at = static_cast<std::size_t>(blockIdx.x) * 32 + threadIdx.x;
   A sum = 0;
@@ -44,13 +46,14 @@ void sum_parts(basic_cuda<P> const& device, std::size_t size, int parts, A* out,
   if (parts == 1 && !accumulate) return launch(out);
   detail::device_scratch<A> const sums(device, static_cast<std::size_t>(parts) * size);
   launch(sums.data());
-  add_parts_kernel<<<detail::blocks_of(size, 32), dim3(32, 8), 0, device.stream()>>>(sums.data(), parts, size, out, accumulate);
-  cuda_launched("adding up the parts of a weight gradient");
+  detail::start(*device.queue, "adding up the parts of a weight gradient", add_parts_kernel<A>, detail::blocks_of(size, 32), dim3(32, 8), 0,
+                sums.data(), parts, size, out, accumulate);
 }
 
 template <class E>
 __global__ void __launch_bounds__(256)
     turned_filters_kernel(E const* weight, E* out, int group_out, int taps, int group_in, unsigned size, bool by_channel) {
+  detail::await_predecessors();
   unsigned const at = blockIdx.x * 256 + threadIdx.x;
   if (at >= size) return;
   unsigned const o = at % group_out, row = at / group_out;  // of [group, channel, turned tap] or of [group, tap, channel]
@@ -65,10 +68,10 @@ __global__ void __launch_bounds__(256)
 template <precision P, class E>
 void turn_filters(basic_cuda<P> const& device, conv_geometry const& g, E const* weight, E* out, bool by_channel) {
   std::size_t const size = g.out_channels * g.taps();
-  turned_filters_kernel<<<detail::blocks_of(size, 256), 256, 0, device.stream()>>>(
+  detail::start(
+      *device.queue, "turning the filters of a convolution round", turned_filters_kernel<E>, detail::blocks_of(size, 256), 256, 0,
       weight, out, static_cast<int>(g.group_out()), static_cast<int>(g.kernel_h * g.kernel_w), static_cast<int>(g.group_in()),
       static_cast<unsigned>(size), by_channel);
-  cuda_launched("turning the filters of a convolution round");
 }
 
 /// Lets a kernel have `bytes` of dynamic shared memory.
