@@ -8,15 +8,33 @@
 #include <dvla/kernels/cuda/gemm.cuh>
 #include <dvla/kernels/cuda/gemm_evaluate.cuh>
 #include <dvla/kernels/cuda/memory.cuh>
+#include <dvla/kernels/cuda/random.cuh>
 
 #include "../timing.hpp"
-#include "numbers.hpp"
 
 namespace {
 
 using namespace dvla;
 using namespace dvla::kernels;
-using timing::numbers;
+
+/// Device memory of numbers between -1 and 1.
+template <class T>
+class numbers {
+ public:
+  explicit numbers(std::size_t size) : data_(static_cast<T*>(cuda_memory::allocate(size * sizeof(T)))) {
+    std::vector<T> host(size);
+    random_stream random(size, draw::test, 0, 0);
+    for (T& x : host) x = static_cast<T>(static_cast<float>(random.next()) * 0x1p-31f - 1.0f);
+    cuda_memory::copy_bytes(data_, host.data(), size * sizeof(T));
+  }
+  numbers(numbers const&) = delete;
+  numbers& operator=(numbers const&) = delete;
+  ~numbers() { cuda_memory::deallocate(data_); }
+  [[nodiscard]] T* data() const { return data_; }
+
+ private:
+  T* data_;
+};
 
 template <precision P, class T>
 void product(char const* name, std::size_t m, std::size_t n, std::size_t k) {

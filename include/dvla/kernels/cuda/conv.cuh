@@ -56,8 +56,8 @@ template <precision P, class E>
   if (stem_fits<stem_7x7>(g, x)) return run_stem<stem_7x7>(device, g, x, weight, bias, y), true;
   if (stem_fits<stem_3x3>(g, x)) return run_stem<stem_3x3>(device, g, x, weight, bias, y), true;
   if (!aligned(x, weight)) return false;
-  if (grouped_fits<24>(g)) return run_grouped<24>(device, g, x, weight, filter_order::straight, bias, y, false), true;
-  if (grouped_fits<16>(g)) return run_grouped<16>(device, g, x, weight, filter_order::straight, bias, y, false), true;
+  if (grouped_fits<24, E>(g)) return run_grouped<24>(device, g, x, weight, bias, y, false), true;
+  if (grouped_fits<16, E>(g)) return run_grouped<16>(device, g, x, weight, bias, y, false), true;
   gemm_pass const pass = gemm_pass::forward(g);
   if (gemm_fits<E>(pass)) return run_gemm(device, pass, x, weight, bias, y, false), true;
   return false;
@@ -69,15 +69,17 @@ template <precision P, class E>
                                                   E* dx, bool accumulate) {
   bool const by_channel = g.stride == 1;
   if (!aligned(dy, dx) || !(by_channel || is_patches(g))) return false;
-  if (aligned(weight)) {
-    if (grouped_fits<24>(g)) return run_grouped<24>(device, g, dy, weight, filter_order::turned, nullptr, dx, accumulate), true;
-    if (grouped_fits<16>(g)) return run_grouped<16>(device, g, dy, weight, filter_order::turned, nullptr, dx, accumulate), true;
-  }
+  bool const in_24 = grouped_fits<24, E>(g), in_16 = grouped_fits<16, E>(g);
   gemm_pass const pass = by_channel ? gemm_pass::backward(g) : gemm_pass::backward_patches(g);
-  if (!gemm_fits<E>(pass)) return false;
+  if (!in_24 && !in_16 && !gemm_fits<E>(pass)) return false;
   detail::device_scratch<E> const filters(device, g.out_channels * g.taps());
   turn_filters(device, g, weight, filters.data(), by_channel);
-  run_gemm(device, pass, dy, filters.data(), nullptr, dx, accumulate);
+  if (in_24)
+    run_grouped<24>(device, g, dy, filters.data(), nullptr, dx, accumulate);
+  else if (in_16)
+    run_grouped<16>(device, g, dy, filters.data(), nullptr, dx, accumulate);
+  else
+    run_gemm(device, pass, dy, filters.data(), nullptr, dx, accumulate);
   return true;
 }
 
@@ -89,8 +91,8 @@ template <precision P, class E>
   if (stem_weight_fits<stem_7x7>(g, x)) return run_stem_weight<stem_7x7>(device, g, x, dy, dweight, accumulate), true;
   if (stem_weight_fits<stem_3x3>(g, x)) return run_stem_weight<stem_3x3>(device, g, x, dy, dweight, accumulate), true;
   if (!aligned(x)) return false;
-  if (grouped_fits<24>(g)) return run_grouped_weight<24>(device, g, x, dy, dweight, accumulate), true;
-  if (grouped_fits<16>(g)) return run_grouped_weight<16>(device, g, x, dy, dweight, accumulate), true;
+  if (grouped_weight_fits<24, E>(g)) return run_grouped_weight<24>(device, g, x, dy, dweight, accumulate), true;
+  if (grouped_weight_fits<16, E>(g)) return run_grouped_weight<16>(device, g, x, dy, dweight, accumulate), true;
   if (gemm_weight_fits<E>(g)) return run_gemm_weight(device, g, x, dy, dweight, accumulate), true;
   return false;
 }
@@ -135,9 +137,8 @@ void conv_forward_gelu(basic_cuda<P> const& device, conv_geometry const& g, X co
     conv::expect_countable(g);
     if (conv::aligned(x, weight, y, activated)) {
       conv::gelu_finish<X> const finish{activated, nullptr};
-      constexpr auto order = conv::filter_order::straight;
-      if (conv::grouped_fits<24>(g)) return conv::run_grouped<24>(device, g, x, weight, order, bias, y, false, finish);
-      if (conv::grouped_fits<16>(g)) return conv::run_grouped<16>(device, g, x, weight, order, bias, y, false, finish);
+      if (conv::grouped_fits<24, X>(g)) return conv::run_grouped<24>(device, g, x, weight, bias, y, false, finish);
+      if (conv::grouped_fits<16, X>(g)) return conv::run_grouped<16>(device, g, x, weight, bias, y, false, finish);
     }
   }
   conv_forward(device, g, x, weight, bias, y);
@@ -169,11 +170,16 @@ requires(conv::on_tensor_cores<P, X>) void conv_backward_input_gelu(basic_cuda<P
                                                                     std::type_identity_t<X> const* z, std::type_identity_t<X>* dz) {
   if (g.batch == 0 || g.in_channels == 0) return;
   conv::expect_countable(g);
-  if (conv::aligned(dy, weight, z, dz)) {
-    constexpr auto order = conv::filter_order::turned;
+  bool const in_24 = conv::grouped_fits<24, X>(g);
+  if (conv::aligned(dy, weight, z, dz) && (in_24 || conv::grouped_fits<16, X>(g))) {
+    detail::device_scratch<X> const filters(device, g.out_channels * g.taps());
+    conv::turn_filters(device, g, weight, filters.data(), true);
     conv::gelu_finish<X> const finish{nullptr, z};
-    if (conv::grouped_fits<24>(g)) return conv::run_grouped<24>(device, g, dy, weight, order, nullptr, dz, false, finish);
-    if (conv::grouped_fits<16>(g)) return conv::run_grouped<16>(device, g, dy, weight, order, nullptr, dz, false, finish);
+    if (in_24)
+      conv::run_grouped<24>(device, g, dy, filters.data(), nullptr, dz, false, finish);
+    else
+      conv::run_grouped<16>(device, g, dy, filters.data(), nullptr, dz, false, finish);
+    return;
   }
   conv_backward_input(device, g, dy, weight, dz, false);
   conv::multiply_gelu_gradient(device, g.batch * g.height * g.width * g.in_channels, z, dz);

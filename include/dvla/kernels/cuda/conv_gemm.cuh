@@ -5,7 +5,6 @@
 // gives one row of taps of its patch at a time: a run of kernel_w * channels elements of dx.
 #pragma once
 
-#include <algorithm>
 #include <climits>
 #include <cstddef>
 
@@ -74,39 +73,25 @@ __device__ DVLA_INLINE unsigned tile_offset(int r, int c) { return static_cast<u
 /// The row of output j in a tile of filters: the outputs of a lane in two neighbouring octets are then four neighbours.
 __device__ DVLA_INLINE int filter_slot(int j) { return (j & ~15) | ((j & 2) << 2) | ((j & 12) >> 1) | (j & 1); }
 
-/// What a block computes at a time: a tile of one part's product.
-struct gemm_item {
-  int part, first_output, first_pixel;
-
-  /// Item `number`: parts lie nearest, as they share their pixels.
-  __device__ gemm_item(gemm_pass const& p, int outputs, int pixels, int number)
-      : part(number % p.parts),
-        first_output(number / p.parts % ((p.outputs + outputs - 1) / outputs) * outputs),
-        first_pixel(number / p.parts / ((p.outputs + outputs - 1) / outputs) * pixels) {}
-};
-
 /// Copies tile after tile of both operands; a thread copies chunk threadIdx.x % 4 of every 64th row.
 template <class E, int N>
 class gemm_loader {
   using tile = gemm_tile<E, N>;
 
  public:
-  /// Goes to the first tile of an item.
-  __device__ void begin(gemm_pass const& p, E const* source, E const* weight, gemm_item const& item) {
+  __device__ gemm_loader(gemm_pass const& p, E const* source, E const* weight, int first_pixel, int first_output)
+      : weight_(weight), left_(p.outputs - first_output) {
     int const thread = static_cast<int>(threadIdx.x);
-    source += item.part * p.source_part;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      int const pixel = item.first_pixel + thread / 4 + 64 * i, in_image = pixel % (p.rows * p.columns);
+      int const pixel = first_pixel + thread / 4 + 64 * i, in_image = pixel % (p.rows * p.columns);
       bool const inside = pixel < p.pixels;
       std::size_t const image = inside ? pixel / (p.rows * p.columns) : 0;
       image_[i] = source + image * p.source_height * p.source_width * p.source_channels;
       y_[i] = inside ? p.top + in_image / p.columns * p.step : INT_MIN / 2;
       x_[i] = p.left + in_image % p.columns * p.step;
     }
-    weight_ = weight + item.part * p.weight_part + static_cast<std::size_t>(item.first_output) * p.taps_h * p.taps_w * p.depth;
-    left_ = p.outputs - item.first_output;
-    tap_row_ = tap_column_ = 0, channel_ = thread % 4 * chunk<E>;
+    channel_ = thread % 4 * chunk<E>;
     settle(p);
   }
 
@@ -144,7 +129,7 @@ class gemm_loader {
   int y_[2], x_[2];  // of the patch's first pixel; far outside for a pixel past the last
   E const* weight_;
   int left_;  // outputs from this tile's first
-  int tap_row_, tap_column_, channel_;
+  int tap_row_ = 0, tap_column_ = 0, channel_;
 };
 
 /// sums += one tile of pixels times one of filters.
@@ -205,52 +190,45 @@ __device__ DVLA_INLINE void store_tile(gemm_pass const& p, float (&sums)[2][N / 
     }
 }
 
-/// A block computes every gridDim.x-th item, and while it ends one the tiles of the next are on their way.
 template <class E, int N>
-__global__ void __launch_bounds__(256, 2) gemm_kernel(gemm_pass const p, int items, E const* source, E const* weight, float const* bias,
-                                                      E* target, bool accumulate) {
+__global__ void __launch_bounds__(256, 2)
+    gemm_kernel(gemm_pass const p, E const* source, E const* weight, float const* bias, E* target, bool accumulate) {
   detail::await_predecessors();
   using tile = gemm_tile<E, N>;
   extern __shared__ uint4 gemm_memory[];
   unsigned const memory = shared_address(gemm_memory);
-  int const count = (p.taps_h * p.taps_w * p.depth / chunk<E> + tile::depth_chunks - 1) / tile::depth_chunks;  // tiles of an item
-  int copied_item = static_cast<int>(blockIdx.x), copied_tile = 0;
-  gemm_loader<E, N> loader;
-  auto const copy_next = [&](int stage) {
-    if (copied_item < items) {
-      if (copied_tile == 0) loader.begin(p, source, weight, gemm_item(p, N, tile::pixels, copied_item));
-      loader.copy_tile(p, memory + static_cast<unsigned>(stage * tile::stage_bytes));
-      if (++copied_tile == count) copied_tile = 0, copied_item += static_cast<int>(gridDim.x);
-    }
+  int const output_tiles = (p.outputs + N - 1) / N, part = static_cast<int>(blockIdx.y);
+  int const first_pixel = static_cast<int>(blockIdx.x) / output_tiles * tile::pixels;
+  int const first_output = static_cast<int>(blockIdx.x) % output_tiles * N;
+  int const count = (p.taps_h * p.taps_w * p.depth / chunk<E> + tile::depth_chunks - 1) / tile::depth_chunks;
+  E const* const filters = weight + part * p.weight_part + static_cast<std::size_t>(first_output) * p.taps_h * p.taps_w * p.depth;
+  gemm_loader<E, N> loader(p, source + part * p.source_part, filters, first_pixel, first_output);
+  for (int i = 0; i < tile::stages - 1; ++i) {
+    if (i < count) loader.copy_tile(p, memory + static_cast<unsigned>(i * tile::stage_bytes));
     copies_commit();
-  };
-  for (int i = 0; i < tile::stages - 1; ++i) copy_next(i);
-  int stage = 0;
-  for (int number = static_cast<int>(blockIdx.x); number < items; number += static_cast<int>(gridDim.x)) {
-    float sums[tile::warp_tiles][tile::warp_octets][4] = {};
-    for (int i = 0; i < count; ++i) {
-      copies_wait<tile::stages - 2>();
-      __syncthreads();  // the tile is there, and nobody reads the one before any more
-      copy_next((stage + tile::stages - 1) % tile::stages);
-      multiply_tile<E, N>(sums, memory + static_cast<unsigned>(stage * tile::stage_bytes));
-      stage = (stage + 1) % tile::stages;
-    }
-    gemm_item const item(p, N, tile::pixels, number);
-    store_tile<E, N>(p, sums, bias == nullptr ? nullptr : bias + item.part * p.outputs, target + item.part * p.target_part,
-                     item.first_pixel, item.first_output, accumulate);
   }
+  float sums[tile::warp_tiles][tile::warp_octets][4] = {};
+  for (int i = 0; i < count; ++i) {
+    copies_wait<tile::stages - 2>();
+    __syncthreads();  // tile i is there, and nobody reads tile i - 1 any more
+    int const next = i + tile::stages - 1;
+    if (next < count) loader.copy_tile(p, memory + static_cast<unsigned>(next % tile::stages * tile::stage_bytes));
+    copies_commit();
+    multiply_tile<E, N>(sums, memory + static_cast<unsigned>(i % tile::stages * tile::stage_bytes));
+  }
+  store_tile<E, N>(p, sums, bias == nullptr ? nullptr : bias + part * p.outputs, target + part * p.target_part, first_pixel,
+                   first_output, accumulate);
 }
 
 template <int N, precision P, class E>
 void run_gemm_tiles(basic_cuda<P> const& device, gemm_pass const& p, E const* source, E const* weight, float const* bias, E* target,
                     bool accumulate) {
   using tile = gemm_tile<E, N>;
-  auto const tiles = static_cast<std::size_t>((p.outputs + N - 1) / N) * static_cast<std::size_t>(p.parts);
-  unsigned const items = detail::blocks_of(detail::blocks_of(static_cast<std::size_t>(p.pixels), tile::pixels) * tiles, 1);
-  unsigned const blocks = std::min(items, static_cast<unsigned>(2 * device.queue->multiprocessors()));
+  auto const tiles = static_cast<std::size_t>((p.outputs + N - 1) / N);
+  unsigned const blocks = detail::blocks_of(detail::blocks_of(static_cast<std::size_t>(p.pixels), tile::pixels) * tiles, 1);
   allow_shared(gemm_kernel<E, N>, tile::bytes);
-  detail::start(*device.queue, "running a convolution as a matrix product", gemm_kernel<E, N>, blocks, tile::threads, tile::bytes, p,
-                static_cast<int>(items), source, weight, bias, target, accumulate);
+  detail::start(*device.queue, "running a convolution as a matrix product", gemm_kernel<E, N>,
+                dim3(blocks, static_cast<unsigned>(p.parts)), tile::threads, tile::bytes, p, source, weight, bias, target, accumulate);
 }
 
 /// target = (accumulate ? target : 0) + the products of a pass, plus bias (one for every output of every part) unless that is null.
@@ -267,7 +245,8 @@ void run_gemm(basic_cuda<P> const& device, gemm_pass const& p, E const* source, 
 /// Whether run_gemm takes a pass, given operands aligned to 16 bytes: chunks of one tap, and results four at a time.
 template <class E>
 [[nodiscard]] bool gemm_fits(gemm_pass const& p) {
-  return p.depth > 0 && p.depth % chunk<E> == 0 && p.source_channels % chunk<E> == 0 && p.outputs % 4 == 0 && p.target_channels % 4 == 0;
+  return p.depth > 0 && p.depth % chunk<E> == 0 && p.source_channels % chunk<E> == 0 && p.outputs % 4 == 0 && p.target_channels % 4 == 0 &&
+         p.parts <= 65535;
 }
 
 }  // namespace kernels::conv

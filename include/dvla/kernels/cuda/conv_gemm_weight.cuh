@@ -149,14 +149,13 @@ __global__ void __launch_bounds__(256, 2)
 }
 
 template <int Outputs, precision P, class E>
-void run_gemm_weight_tiles(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* dy, float* dweight, bool accumulate,
-                           std::size_t blocks) {
+void run_gemm_weight_tiles(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* dy, float* dweight, bool accumulate) {
   using tile = gemm_weight_tile<E, Outputs>;
   gemm_pass const p = gemm_pass::forward(g);
   std::size_t const element_tiles = (g.taps() + tile::elements - 1) / tile::elements;
   std::size_t const tiles = element_tiles * ((g.group_out() + Outputs - 1) / Outputs);
   std::size_t const pixel_tiles = detail::blocks_of(static_cast<std::size_t>(p.pixels), tile::pixels);
-  int const parts = parts_of(pixel_tiles, tiles * g.groups, blocks);
+  int const parts = parts_of(pixel_tiles, tiles * g.groups);
   int const part_pixels = (static_cast<int>(pixel_tiles) + parts - 1) / parts * tile::pixels;
   dim3 const grid(detail::blocks_of(tiles * static_cast<std::size_t>(parts), 1), static_cast<unsigned>(p.parts));
   allow_shared(gemm_weight_kernel<E, Outputs>, tile::bytes);
@@ -168,13 +167,12 @@ void run_gemm_weight_tiles(basic_cuda<P> const& device, conv_geometry const& g, 
 
 /// dweight = (accumulate ? dweight : 0) + the gradient of the weight.
 template <precision P, class E>
-void run_gemm_weight(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* dy, float* dweight, bool accumulate,
-                     std::size_t blocks = weight_blocks) {
+void run_gemm_weight(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* dy, float* dweight, bool accumulate) {
   std::size_t const outputs = g.group_out();
   if ((outputs + 95) / 96 * 96 <= (outputs + 63) / 64 * 64)
-    run_gemm_weight_tiles<96>(device, g, x, dy, dweight, accumulate, blocks);
+    run_gemm_weight_tiles<96>(device, g, x, dy, dweight, accumulate);
   else
-    run_gemm_weight_tiles<64>(device, g, x, dy, dweight, accumulate, blocks);
+    run_gemm_weight_tiles<64>(device, g, x, dy, dweight, accumulate);
 }
 
 /// Whether run_gemm_weight does it, given operands aligned to 16 bytes: chunks of one tap and of one group's outputs.

@@ -120,36 +120,20 @@ __device__ DVLA_INLINE unsigned load_pair(bfloat16 const* at) {
     return at[0].bits | static_cast<unsigned>(at[1].bits) << 16;
 }
 
-/// sums += the runs of 16 outputs times the filters, `at` the address for output lane / 4 and `next_8` the way to that for
-/// output lane / 4 + 8. Octets of bfloat16 are multiplied two at a time.
+/// sums += 8 elements of the runs of 16 outputs, `at` and `at_8` the addresses for outputs lane / 4 and lane / 4 + 8, times the
+/// octet's filters.
 template <class Shape, class E>
-__device__ DVLA_INLINE void multiply_patches(float (&sums)[2][4], E const* at, int next_8, int pitch,
-                                             unsigned const (&filters)[Shape::octets][2][stem_filters<Shape, E>::words]) {
+__device__ DVLA_INLINE void multiply_octet(float (&sums)[2][4], E const* at, E const* at_8,
+                                           unsigned const (&filters)[2][stem_filters<Shape, E>::words]) {
   if constexpr (sizeof(E) == 2) {
-    unsigned a[2][2];
+    unsigned const a0 = load_pair<Shape::pairs>(at), a1 = load_pair<Shape::pairs>(at_8);
 #pragma unroll
-    for (int i = 0; i < Shape::octets; ++i) {
-      if (i > 0 && i % Shape::row_octets == 0) at += pitch;
-      E const* const octet = at + i % Shape::row_octets * 8;
-      a[i % 2][0] = load_pair<Shape::pairs>(octet), a[i % 2][1] = load_pair<Shape::pairs>(octet + next_8);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (i % 2 == 1)
-          multiply<E>(sums[half], {a[0][0], a[0][1], a[1][0], a[1][1]}, {filters[i - 1][half][0], filters[i][half][0]});
-        else if (i + 1 == Shape::octets)
-          multiply_chunk<E>(sums[half], a[0][0], a[0][1], filters[i][half][0]);
-      }
-    }
+    for (int half = 0; half < 2; ++half) multiply_chunk<E>(sums[half], a0, a1, filters[half][0]);
   } else {
+    unsigned a[4] = {__float_as_uint(at[0]), __float_as_uint(at_8[0]), __float_as_uint(at[4]), __float_as_uint(at_8[4])};
+    round_operand<E>(a);
 #pragma unroll
-    for (int i = 0; i < Shape::octets; ++i) {
-      if (i > 0 && i % Shape::row_octets == 0) at += pitch;
-      E const *const octet = at + i % Shape::row_octets * 8, *const octet_8 = octet + next_8;
-      unsigned a[4] = {__float_as_uint(octet[0]), __float_as_uint(octet_8[0]), __float_as_uint(octet[4]), __float_as_uint(octet_8[4])};
-      round_operand<E>(a);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) multiply<E>(sums[half], a, filters[i][half]);
-    }
+    for (int half = 0; half < 2; ++half) multiply<E>(sums[half], a, filters[half]);
   }
 }
 
@@ -159,39 +143,36 @@ inline constexpr int stem_residents = sizeof(E) == 2 ? 3 : 2;
 
 template <class Shape, class E>
 __global__ void __launch_bounds__(256, stem_residents<E>)
-    stem_kernel(stem_sizes const s, int stages, E const* x, E const* weight, float const* bias, E* y) {
+    stem_kernel(stem_sizes const s, E const* x, E const* weight, float const* bias, E* y) {
   detail::await_predecessors();
   using filters = stem_filters<Shape, E>;
   extern __shared__ uint4 stem_memory[];
-  int const band_size = s.image_rows(Shape::rows) * s.pitch;  // elements
-  auto* const packed = reinterpret_cast<unsigned*>(reinterpret_cast<E*>(stem_memory) + stages * band_size);
+  E* const band = reinterpret_cast<E*>(stem_memory);
+  auto* const packed = reinterpret_cast<unsigned*>(band + s.image_rows(Shape::rows) * s.pitch);
   int const slices = s.out_channels / 16, channel = static_cast<int>(blockIdx.x) % slices * 16;
-  int const worker = static_cast<int>(blockIdx.x) / slices, workers = static_cast<int>(gridDim.x) / slices;
-  auto const load = [&](int item, int stage) {
-    if (item < s.items)
-      load_image_band<Shape>(s, x + static_cast<std::size_t>(item / s.bands) * s.height * s.width * s.channels,
-                             item % s.bands * s.band_rows, reinterpret_cast<E*>(stem_memory) + stage * band_size);
-    copies_commit();
-  };
-  load(worker, 0);
+  int const workers = static_cast<int>(gridDim.x) / slices;
   filters::pack(s, weight + channel * Shape::rows * s.run, packed);
   __syncthreads();
   unsigned b[Shape::octets][2][filters::words];
 #pragma unroll
   for (int i = 0; i < Shape::octets * 2 * filters::words; ++i)
     b[i / filters::words / 2][i / filters::words % 2][i % filters::words] = packed[i * 32 + static_cast<int>(threadIdx.x) % 32];
-  for (int item = worker, stage = 0; item < s.items; item += workers, stage = stages - 1 - stage) {
+  for (int item = static_cast<int>(blockIdx.x) / slices; item < s.items; item += workers) {
     int const image = item / s.bands, first = item % s.bands * s.band_rows, rows = ::min(s.band_rows, s.out_height - first);
+    load_image_band<Shape>(s, x + static_cast<std::size_t>(image) * s.height * s.width * s.channels, first, band);
+    copies_commit();
     copies_wait<0>();
-    __syncthreads();  // the band is there, and nobody reads the one before any more
-    if (stages == 2) load(item + workers, 1 - stage);
-    E const* const band = reinterpret_cast<E const*>(stem_memory) + stage * band_size;
+    __syncthreads();
     for (int tile = thread_number() / 32; tile < rows * s.row_tiles; tile += 8) {
       int const lane = thread_number() % 32, row = tile / s.row_tiles, first_column = tile % s.row_tiles * 16;
-      E const* const at = band + row * s.stride * s.pitch + s.first_run() + (first_column + lane / 4) * s.stride * s.channels +
-                          lane % 4 * (sizeof(E) == 2 ? 2 : 1);
+      E const* at = band + row * s.stride * s.pitch + s.first_run() + (first_column + lane / 4) * s.stride * s.channels +
+                    lane % 4 * (sizeof(E) == 2 ? 2 : 1);
+      E const* at_8 = at + 8 * s.stride * s.channels;
       float sums[2][4] = {};
-      multiply_patches<Shape>(sums, at, 8 * s.stride * s.channels, s.pitch, b);
+#pragma unroll
+      for (int r = 0; r < Shape::rows; ++r, at += s.pitch, at_8 += s.pitch)
+#pragma unroll
+        for (int i = 0; i < Shape::row_octets; ++i) multiply_octet<Shape>(sums, at + 8 * i, at_8 + 8 * i, b[r * Shape::row_octets + i]);
       E* const out = y + (static_cast<std::size_t>(image) * s.out_height + first + row) * s.out_width * s.out_channels + channel;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -203,33 +184,27 @@ __global__ void __launch_bounds__(256, stem_residents<E>)
         store_quad(out + column * s.out_channels + c, result);
       }
     }
-    if (stages == 1) {
-      __syncthreads();
-      load(item + workers, 0);
-    }
+    __syncthreads();
   }
 }
 
-/// Dynamic shared memory of stem_kernel with one or two bands.
+/// Dynamic shared memory of stem_kernel.
 template <class Shape, class E>
-[[nodiscard]] std::size_t stem_bytes(stem_sizes const& s, int stages) {
-  return static_cast<std::size_t>(stages * s.image_rows(Shape::rows)) * static_cast<std::size_t>(s.pitch) * sizeof(E) +
+[[nodiscard]] std::size_t stem_bytes(stem_sizes const& s) {
+  return static_cast<std::size_t>(s.image_rows(Shape::rows)) * static_cast<std::size_t>(s.pitch) * sizeof(E) +
          stem_filters<Shape, E>::size * sizeof(unsigned);
 }
 
-/// y = the convolution of x with weight, plus bias unless that is null. With two stages a band is copied while another is
-/// multiplied, if two fit.
+/// y = the convolution of x with weight, plus bias unless that is null.
 template <class Shape, precision P, class E>
-void run_stem(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight, float const* bias, E* y,
-              int stages = 2) {
+void run_stem(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight, float const* bias, E* y) {
   stem_sizes const s(Shape{}, g, x);
-  if (stem_bytes<Shape, E>(s, stages) > shared_budget) stages = 1;
-  std::size_t const bytes = stem_bytes<Shape, E>(s, stages);
+  std::size_t const bytes = stem_bytes<Shape, E>(s);
   int const slices = s.out_channels / 16;
   int const workers = std::min(s.items, std::max(1, stem_residents<E> * device.queue->multiprocessors() / slices));
   allow_shared(stem_kernel<Shape, E>, bytes);
   detail::start(*device.queue, "running the convolution of an image", stem_kernel<Shape, E>, static_cast<unsigned>(slices * workers), 256,
-                bytes, s, stages, x, weight, bias, y);
+                bytes, s, x, weight, bias, y);
 }
 
 /// Whether run_stem does it, given y aligned to 16 bytes.
@@ -237,7 +212,7 @@ template <class Shape, class E>
 [[nodiscard]] bool stem_fits(conv_geometry const& g, E const* x) {
   std::size_t const run = g.kernel_w * g.in_channels + g.padding * g.in_channels % 2, most = Shape::row_octets * 8;
   return g.groups == 1 && g.in_channels < 8 && g.out_channels % 16 == 0 && g.kernel_h == Shape::rows && run <= most && run + 8 > most &&
-         (!Shape::pairs || g.stride * g.in_channels % 2 == 0) && stem_bytes<Shape, E>(stem_sizes(Shape{}, g, x), 1) <= shared_budget;
+         (!Shape::pairs || g.stride * g.in_channels % 2 == 0) && stem_bytes<Shape, E>(stem_sizes(Shape{}, g, x)) <= shared_budget;
 }
 
 }  // namespace kernels::conv

@@ -16,9 +16,9 @@ namespace kernels::conv {
 /// parts, and with it every bit of the gradient, is a function of the sizes alone.
 inline constexpr std::size_t weight_blocks = 264;
 
-/// Parts of a sum over `items`, of about equal numbers of them, so that parts * blocks is at most about `all_blocks`.
-[[nodiscard]] inline int parts_of(std::size_t items, std::size_t blocks, std::size_t all_blocks = weight_blocks) {
-  std::size_t const most = std::max<std::size_t>(1, all_blocks / std::max<std::size_t>(1, blocks));
+/// Parts of a sum over `items`, of about equal numbers of them, so that parts * blocks is at most about weight_blocks.
+[[nodiscard]] inline int parts_of(std::size_t items, std::size_t blocks) {
+  std::size_t const most = std::max<std::size_t>(1, weight_blocks / std::max<std::size_t>(1, blocks));
   std::size_t const each = (items + most - 1) / most;
   return static_cast<int>((items + each - 1) / each);
 }
