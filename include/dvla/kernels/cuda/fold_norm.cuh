@@ -27,16 +27,28 @@ struct fold_body {
   number* constants;
   T* rounded_constants;
 
-  template <int, class Team>
+  template <int N, class Team>
   __device__ void row(Team const& team, std::size_t row) const {
+    struct operands {
+      packet<number, N> weight, mean, variance, gamma, beta;
+    };
     double own = 0;
-    team.template over<1>(columns, [&](std::size_t c) {
-      number const w = weight[row * columns + c];
-      T const scaled = as_multiplied(w * (gamma[c] / std::sqrt(variance[c] + eps)));
-      folded[row * columns + c] = scaled;
-      own += static_cast<double>(w) * static_cast<double>(beta[c]) -
-             static_cast<double>(static_cast<number>(scaled)) * static_cast<double>(mean[c]);
-    });
+    team.template read<N>(
+        columns,
+        [&](std::size_t c) -> operands {
+          return {load_packet<number, N>(weight + row * columns + c), load_packet<number, N>(mean + c), load_packet<number, N>(variance + c),
+                  load_packet<number, N>(gamma + c), load_packet<number, N>(beta + c)};
+        },
+        [&](std::size_t c, operands const& at) {
+          auto const scaled = at.weight * (at.gamma / sqrt(at.variance + packet<number, N>(eps)));
+          packet<number, N> rounded;
+#pragma unroll
+          for (int i = 0; i < N; ++i) rounded.at[i] = static_cast<number>(as_multiplied(scaled.at[i]));
+          store_packet(folded + row * columns + c, rounded);
+          auto const terms = at.weight * at.beta - rounded * at.mean;
+#pragma unroll
+          for (int i = 0; i < N; ++i) own += static_cast<double>(terms.at[i]);
+        });
     double const total = team.sum(own);
     if (team.rank != 0) return;
     constants[row] = static_cast<number>(total);
@@ -58,10 +70,10 @@ template <precision P, class T>
 void fold_norm(basic_cuda<P> const& device, std::size_t rows, std::size_t columns, arithmetic_t<T> const* weight,
                arithmetic_t<T> const* mean, arithmetic_t<T> const* variance, arithmetic_t<T> const* gamma, arithmetic_t<T> const* beta,
                double eps, T* folded, arithmetic_t<T>* constants, T* rounded_constants) {
-  row_teams::over_rows<1>(device, rows, columns,
-                          batch_norms::fold_body<P, T>{columns, weight, mean, variance, gamma, beta, static_cast<arithmetic_t<T>>(eps),
-                                                       folded, constants, rounded_constants},
-                          "folding a batch normalisation", weight);
+  batch_norms::fold_body<P, T> const body{columns, weight, mean, variance, gamma, beta, static_cast<arithmetic_t<T>>(eps), folded,
+                                          constants, rounded_constants};
+  row_teams::over_rows<packet_of<arithmetic_t<T>>>(device, rows, columns, body, "folding a batch normalisation", weight, mean, variance,
+                                                   gamma, beta, folded);
 }
 
 }  // namespace kernels
