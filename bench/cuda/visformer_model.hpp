@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include <dvla/cuda.hpp>
+#include <dvla/fewshot/learner.hpp>
 #include <dvla/models/dvla_rl.hpp>
 
 #include "timing.hpp"
@@ -87,17 +88,15 @@ class episode_model {
  private:
   template <class Context>
   auto trace(Context& context) {
-    episode_images<visformer_tiny_224, float, Context> const images{context(support_.view_of()), context(query_.view_of()), 5};
-    episode_semantics<float, Context> const semantics{context(local_.view_of()), context(global_.view_of())};
-    return model_.trace_episode(images, semantics);
+    episode_inputs<224, Device> const in{5, 5, 75, 40, 512, images_.data(), local_.data(), global_.data()};
+    return trace_episode(model_, context, in, static_cast<float const*>(nullptr));
   }
 
   using rows = shape<dyn, dyn>;
   Device device_{};
   dvla_rl<visformer_tiny_224> model_{1};
   parameters<float, Device> weights_{model_, device_};
-  tensor<float, images_224, Device> support_ = random_tensor<Device>(images_224(5), 3),
-                                    query_ = random_tensor<Device>(images_224(75), 4);
+  tensor<float, images_224, Device> images_ = random_tensor<Device>(images_224(80), 3);
   tensor<float, rows, Device> local_ = random_tensor<Device>(rows(40, 512), 5), global_ = random_tensor<Device>(rows(5, 512), 6);
 };
 

@@ -31,6 +31,14 @@ std::vector<extents> run_of(std::vector<extents> all) {
 
 constexpr double eps = 1e-5;
 
+/// Whether all elements are equal; a zero is one of either sign.
+template <class X>
+bool same_values(std::vector<X> const& a, std::vector<X> const& b) {
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (!(as_double(a[i]) == as_double(b[i]))) return false;
+  return a.size() == b.size();
+}
+
 /// Inputs of a normalisation and their exact moments, of the columns or of the rows.
 template <class X>
 struct norm_case {
@@ -177,6 +185,22 @@ void run_batch_norm(norm_case<X> const& c, std::size_t shift, bool training, boo
   backward(parts, parts.dx.data(), nullptr, nullptr);
   backward(parts, nullptr, parts.dweight.data(), nullptr);
   CHECK(backward(parts, nullptr, nullptr, parts.dbias.data())->same(all));
+
+  // With a ReLU in the same passes: the same values, and the gradients of a dy that is 0 where the ReLU is.
+  placed<X> const rectified(c.x.size(), shift);
+  batch_norm_apply_relu(device, c.rows, c.columns, x.read(), m.read(), s.read(), w.read(), b.read(), rectified.data());
+  auto plain = y.get();
+  auto through = c.dy;
+  for (std::size_t i = 0; i < plain.size(); ++i)
+    if (!(as_double(plain[i]) > 0)) plain[i] = through[i] = X(0);
+  CHECK(same_values(rectified.get(), plain));
+  placed<X> const masked(through, shift);
+  gradients<X> const of_relu(c, accumulate, shift), of_mask(c, accumulate, shift);
+  batch_norm_backward_relu(device, c.rows, c.columns, x.read(), dy.read(), m.read(), s.read(), w.read(), of_relu.dx.data(),
+                           of_relu.dweight.data(), of_relu.dbias.data(), accumulate, accumulate, training, b.read());
+  batch_norm_backward(device, c.rows, c.columns, x.read(), masked.read(), m.read(), s.read(), w.read(), of_mask.dx.data(),
+                      of_mask.dweight.data(), of_mask.dbias.data(), accumulate, accumulate, training);
+  CHECK(of_relu.same(of_mask));
 }
 
 template <class X>

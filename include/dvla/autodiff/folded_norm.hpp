@@ -5,6 +5,7 @@
 #include <dvla/autodiff/evaluate.hpp>
 #include <dvla/autodiff/matmul_epilogue.hpp>
 #include <dvla/autodiff/normalization.hpp>
+#include <dvla/expr/functions.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace detail {
@@ -77,6 +78,17 @@ template <class F, class X, class W, class B>
     }
   }
   return evaluate(f(batch_norm(x, weight, bias, running, eps)));
+}
+
+/// relu(batch_norm(x, weight, bias, running, eps)), without a pass over memory for the relu where the device can.
+template <class X, class W, class B>
+[[nodiscard]] auto batch_norm_relu(X const& x, W const& weight, B const& bias,
+                                   running_statistics<arithmetic_t<detail::element_of<X>>> running, double eps) {
+  using Context = std::remove_reference_t<decltype(x.context())>;
+  if constexpr (detail::normalises_with_relu<typename Context::device_type, detail::element_of<X>>)
+    return detail::batch_norm<true>(x, weight, bias, running, eps);
+  else
+    return batch_norm_followed_by([](auto const& y) { return relu(y); }, x, weight, bias, running, eps);
 }
 
 }  // namespace dvla::inline DVLA_ABI

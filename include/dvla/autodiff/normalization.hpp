@@ -23,6 +23,13 @@ struct running_statistics {
 
 namespace detail {
 
+/// The bias as the backward pass needs it: its value for an activation.
+template <bool Value, class B>
+[[nodiscard]] auto kept_bias(B const& b) {
+  if constexpr (Value) return b;
+  else return b.gradient_only();
+}
+
 /// Whether two gradients of `count` elements are both to be added to; one that is fresh beside one that is not starts at 0.
 template <class T, class Device>
 [[nodiscard]] bool accumulate_both(Device const& device, std::size_t count, gradient_target<T> const& a, gradient_target<T> const& b) {
@@ -33,27 +40,33 @@ template <class T, class Device>
 
 }  // namespace detail
 
-/// (x - mean) / sqrt(variance + eps) * weight + bias, channel by channel over the last axis of x (..., C). In training the
-/// statistics are the batch's (biased variance), and the running ones move towards them (unbiased variance); otherwise the
-/// running statistics are constants.
-template <class X, class W, class B>
-  requires detail::one_element_type<X, W, B>
+namespace detail {
+
+/// A device that computes relu of a batch normalisation in one pass, forward and backward.
+template <class Device, class T>
+concept normalises_with_relu = requires(Device const& device, T const* x, arithmetic_t<T> const* c, T* y) {
+  batch_norm_apply_relu(device, std::size_t{}, std::size_t{}, x, c, c, c, c, y);
+};
+
+/// batch_norm, or relu of it on a device that has both in one.
+template <bool Relu, class X, class W, class B>
+  requires one_element_type<X, W, B>
 [[nodiscard]] auto batch_norm(X const& input_x, W const& weight, B const& bias,
-                              running_statistics<arithmetic_t<detail::element_of<X>>> running,
+                              running_statistics<arithmetic_t<element_of<X>>> running,
                               double eps) {
-  auto const x = detail::input(input_x);
-  auto const w = detail::input(weight);
-  auto const b = detail::input(bias);
+  auto const x = input(input_x);
+  auto const w = input(weight);
+  auto const b = input(bias);
   using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
   using SW = typename std::remove_cvref_t<decltype(w)>::shape_type;
   using T = typename std::remove_cvref_t<decltype(x)>::value_type;
   using A = arithmetic_t<T>;
   using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
   static_assert(SW::rank == 1 && SB::rank == 1, "batch_norm: weight and bias have one element a channel");
-  detail::require_fit<detail::may_equal(S::statics[S::rank - 1], SW::statics[0]), op::batch_norm, S, SW>();
-  detail::require_fit<detail::may_equal(SW::statics[0], SB::statics[0]), op::batch_norm, SW, SB>();
-  detail::expect_extent("batch_norm", x.shape(), S::rank - 1, w.shape(), 0);
-  detail::expect_extent("batch_norm", x.shape(), S::rank - 1, b.shape(), 0);
+  require_fit<may_equal(S::statics[S::rank - 1], SW::statics[0]), op::batch_norm, S, SW>();
+  require_fit<may_equal(SW::statics[0], SB::statics[0]), op::batch_norm, SW, SB>();
+  expect_extent("batch_norm", x.shape(), S::rank - 1, w.shape(), 0);
+  expect_extent("batch_norm", x.shape(), S::rank - 1, b.shape(), 0);
   std::size_t const channels = w.size(), rows = channels == 0 ? 0 : x.size() / channels;
   auto& context = x.context();
   bool const batch_statistics = context.training();
@@ -69,21 +82,47 @@ template <class X, class W, class B>
   else
     batch_norm_recall(context.device(), channels, static_cast<A const*>(running.mean), static_cast<A const*>(running.variance),
                       static_cast<A>(eps), mean, inverse_std);
-  batch_norm_apply(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), static_cast<A const*>(mean),
-                   static_cast<A const*>(inverse_std), static_cast<A const*>(w.data_pointer()), static_cast<A const*>(b.data_pointer()),
-                   y.data_pointer());
+  auto const apply = [&](auto const*... of_channels) {
+    auto const* const from = static_cast<T const*>(x.data_pointer());
+    if constexpr (Relu) batch_norm_apply_relu(context.device(), rows, channels, from, of_channels..., y.data_pointer());
+    else batch_norm_apply(context.device(), rows, channels, from, of_channels..., y.data_pointer());
+  };
+  apply(static_cast<A const*>(mean), static_cast<A const*>(inverse_std), static_cast<A const*>(w.data_pointer()),
+        static_cast<A const*>(b.data_pointer()));
   if (recorded(context, x, w, b)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
-      context.record(y.cell(), [&context, rows, channels, x, w, b = b.gradient_only(), statistics, batch_statistics](T const* dy) {
+      context.record(y.cell(), [&context, rows, channels, x, w, b = kept_bias<Relu>(b), statistics, batch_statistics](T const* dy) {
         auto const dx = x.add_gradient();
         auto const dw = w.add_gradient(), db = b.add_gradient();
         A const* const center = statistics.data_pointer();
-        batch_norm_backward(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), dy, center, center + channels,
-                            static_cast<A const*>(w.data_pointer()), dx.data, dw.data, db.data, dx.accumulate,
-                            detail::accumulate_both(context.device(), channels, dw, db), batch_statistics);
+        auto const backward = [&](auto const&... bias) {
+          auto const* const from = static_cast<T const*>(x.data_pointer());
+          auto const* const scale = static_cast<A const*>(w.data_pointer());
+          bool const add = accumulate_both(context.device(), channels, dw, db);
+          if constexpr (Relu)
+            batch_norm_backward_relu(context.device(), rows, channels, from, dy, center, center + channels, scale, dx.data, dw.data,
+                                     db.data, dx.accumulate, add, batch_statistics, bias...);
+          else
+            batch_norm_backward(context.device(), rows, channels, from, dy, center, center + channels, scale, dx.data, dw.data, db.data,
+                                dx.accumulate, add, batch_statistics);
+        };
+        if constexpr (Relu) backward(static_cast<A const*>(b.data_pointer()));
+        else backward();
       });
   }
   return y;
+}
+
+}  // namespace detail
+
+/// (x - mean) / sqrt(variance + eps) * weight + bias, channel by channel over the last axis of x (..., C). In training the
+/// statistics are the batch's (biased variance), and the running ones move towards them (unbiased variance); otherwise the
+/// running statistics are constants.
+template <class X, class W, class B>
+  requires detail::one_element_type<X, W, B>
+[[nodiscard]] auto batch_norm(X const& x, W const& weight, B const& bias, running_statistics<arithmetic_t<detail::element_of<X>>> running,
+                              double eps) {
+  return detail::batch_norm<false>(x, weight, bias, running, eps);
 }
 
 /// (x - mean) / sqrt(variance + eps) * weight + bias, each row of the last axis by itself.

@@ -82,6 +82,7 @@ struct episode_inputs {
 
   using images = view<float const, shape<dyn, Side, Side, 3>, contiguous, Device>;
   using rows = view<float const, shape<dyn, dyn>, contiguous, Device>;
+  [[nodiscard]] images all() const { return {pixels, shape<dyn, Side, Side, 3>(supports + queries)}; }
   [[nodiscard]] images support() const { return {pixels, shape<dyn, Side, Side, 3>(supports)}; }
   [[nodiscard]] images query() const { return {pixels + supports * Side * Side * 3, shape<dyn, Side, Side, 3>(queries)}; }
   [[nodiscard]] rows local_rows() const { return {local_vectors, shape<dyn, dyn>(local, width)}; }
@@ -91,8 +92,15 @@ struct episode_inputs {
 template <visformer_config Config, class T, class Context, std::size_t Side, class Device>
 [[nodiscard]] auto trace_episode(dvla_rl<Config, T> const& model, Context& context, episode_inputs<Side, Device> const& in,
                                  T const* baselines) {
-  episode_images<Config, T, Context> const images{context(in.support()), context(in.query()), in.way};
   episode_semantics<T, Context> const semantics{context(in.local_rows()), context(in.global_rows())};
+  if constexpr (!Context::records) {
+    if (!context.training()) {  // up to the first gate an image's tokens are its own: supports and queries pass in one batch
+      auto const tokens = model.enter(context(in.all()));
+      episode_tokens<Config, T, Context> const apart{slice<0>(tokens, 0, in.supports), slice<0>(tokens, in.supports, in.queries), in.way};
+      return model.trace_episode(apart, semantics, nullptr, baselines);
+    }
+  }
+  episode_images<Config, T, Context> const images{context(in.support()), context(in.query()), in.way};
   return model.trace_episode(images, semantics, nullptr, baselines);
 }
 template <class Model, class Context, std::size_t Side, class Device, class T>

@@ -151,7 +151,7 @@ struct visformer_stem {
   nn::conv2d<3, Out, Kernel, convolution_options{.stride = Stride, .padding = Kernel / 2}, T> convolution;
   wrapped_norm<Out, T> norm;
   static constexpr auto members = fields("0", &visformer_stem::convolution, "1", &visformer_stem::norm);
-  auto operator()(auto const& x) const { return norm.bn.followed_by([](auto const& y) { return relu(y); }, convolution(x)); }
+  auto operator()(auto const& x) const { return norm.bn.rectified(convolution(x)); }
 };
 
 }  // namespace models

@@ -146,6 +146,9 @@ struct batch_norm {
   /// f(y) of the normalised y, f being element-wise: one pass where nothing is recorded.
   auto followed_by(auto const& f, auto const& x) const { return dvla::batch_norm_followed_by(f, x, weight, bias, statistics(), eps); }
 
+  /// relu of the normalised x.
+  auto rectified(auto const& x) const { return batch_norm_relu(x, weight, bias, statistics(), eps); }
+
   [[nodiscard]] running_statistics<T> statistics() const { return {running_mean.data(), running_var.data(), momentum}; }
 };
 

@@ -70,10 +70,10 @@ struct evaluated {
     accuracies = evaluate_episodes(l.model, images, &l.vectors, episodes, device{}).accuracies;
     inference<device> context(device{});
     replay<device> recorded;
-    episode_stage<tiny::side, device> stage;
+    episode_source<tiny::side, device, tiny::images> source(device{}, images, &l.vectors, [&](std::uint64_t i) { return episodes[i]; });
     tensor<float, shape<dyn, dyn>, device> kept(15, 3);
-    for (auto const& e : episodes) {
-      auto const in = stage.put(device{}, load_episode<tiny::side>(images, e, &l.vectors, 0));
+    for (std::size_t i = 0; i < episodes.size(); ++i) {
+      auto const in = source.load(i);
       recorded.run(device{}, 0, [&] {
         auto const traced = trace_episode(l.model, context, in, static_cast<float const*>(nullptr));
         copy(device{}, kept.size(), static_cast<float const*>(traced.logits.data_pointer()), kept.data());
