@@ -19,10 +19,9 @@ namespace attending {
 using namespace dvla;
 using namespace dvla::kernels;
 
-/// What is computed with, by which entry of the tables of tilings, and how near that comes.
-template <class T, precision P, std::size_t Choice = 0>
+/// What is computed with, and how near that comes.
+template <class T, precision P>
 struct arithmetic {
-  static constexpr std::size_t choice = Choice;
   using type = T;
   using number = arithmetic_t<T>;
   static constexpr bool rounds_products = std::is_same_v<T, bfloat16> || (P == precision::tf32 && std::is_same_v<T, float>);
@@ -41,13 +40,7 @@ using in_float = arithmetic<float, precision::f32>;
 using in_tf32 = arithmetic<float, precision::tf32>;
 using in_bfloat16 = arithmetic<bfloat16, precision::bf16>;
 #define EVERY_ARITHMETIC in_double, in_float, in_tf32, in_bfloat16
-template <std::size_t Choice>
-using tf32_tiling = arithmetic<float, precision::tf32, Choice>;
-template <std::size_t Choice>
-using bfloat16_tiling = arithmetic<bfloat16, precision::bf16, Choice>;
-#define EVERY_TILING                                                                                                          \
-  tf32_tiling<0>, tf32_tiling<1>, tf32_tiling<2>, tf32_tiling<3>, bfloat16_tiling<0>, bfloat16_tiling<1>, bfloat16_tiling<2>, \
-      bfloat16_tiling<3>, bfloat16_tiling<4>, bfloat16_tiling<5>
+#define TENSOR_ARITHMETIC in_tf32, in_bfloat16
 
 struct problem {
   attention_shape shape;
@@ -124,17 +117,17 @@ struct attention_case {
 
   void forward(bool keep_lse = true) {
     using operand = attention_operand<T const>;
-    attention_forward<C::choice>(C{}.device, p.shape, scale, operand{q_memory.data() + at_q.begin, at_q.strides},
-                                 operand{k_data(), at_k.strides}, operand{v_data(), at_v.strides},
-                                 attention_operand<T>{o.data() + at_o.begin, at_o.strides}, keep_lse ? lse.data() : nullptr);
+    attention_forward(C{}.device, p.shape, scale, operand{q_memory.data() + at_q.begin, at_q.strides},
+                      operand{k_data(), at_k.strides}, operand{v_data(), at_v.strides},
+                      attention_operand<T>{o.data() + at_o.begin, at_o.strides}, keep_lse ? lse.data() : nullptr);
   }
   void backward(bool accumulate, attention_operand<T> const& to_q, attention_operand<T> const& to_k,
                 attention_operand<T> const& to_v) {
     using operand = attention_operand<T const>;
-    attention_backward<C::choice>(C{}.device, p.shape, scale, operand{q_memory.data() + at_q.begin, at_q.strides},
-                                  operand{k_data(), at_k.strides}, operand{v_data(), at_v.strides},
-                                  operand{o.data() + at_o.begin, at_o.strides}, lse.data(),
-                                  operand{d_o_memory.data() + at_o.begin, at_o.strides}, to_q, to_k, to_v, accumulate);
+    attention_backward(C{}.device, p.shape, scale, operand{q_memory.data() + at_q.begin, at_q.strides},
+                       operand{k_data(), at_k.strides}, operand{v_data(), at_v.strides},
+                       operand{o.data() + at_o.begin, at_o.strides}, lse.data(),
+                       operand{d_o_memory.data() + at_o.begin, at_o.strides}, to_q, to_k, to_v, accumulate);
   }
   void backward(bool accumulate = false) { backward(accumulate, dq_operand(), dk_operand(), dv_operand()); }
   [[nodiscard]] bool intact() const {

@@ -33,31 +33,25 @@ struct forward_arguments {
   unsigned multiprocessors;
 };
 
-/// Tiles of 16 queries of a warp on their way over the keys. `sum` and `o` are relative to 2^top, the largest weight of a query's
+/// 16 queries of a warp on their way over the keys. `sum` and `o` are relative to 2^top, the largest weight of a query's
 /// first keys; `top` is raised only where later weights leave the range that floats sum up well: a step that finds so begins anew.
 /// `top` is finite, so that even scores of minus infinity have a distance from it.
-template <class T, int D, int Tiles>
+template <class T, int D>
 struct attending_rows {
   static constexpr float largest_sum = 0x1p16f;  // of a lane's weights of one step
 
-  row_block<T, D> q[Tiles];
-  float o[Tiles][D / 8][4] = {};
-  float top[Tiles][2], sum[Tiles][2] = {};
+  row_block<T, D> q;
+  float o[D / 8][4] = {};
+  float top[2] = {std::numeric_limits<float>::lowest(), std::numeric_limits<float>::lowest()}, sum[2] = {};
   bool fresh = true;
 
-  __device__ DVLA_INLINE attending_rows(head_rows<T const> const& queries, int first) {
-#pragma unroll
-    for (int t = 0; t < Tiles; ++t) {
-      q[t].load(queries, first + t * tile_rows);
-      top[t][0] = top[t][1] = std::numeric_limits<float>::lowest();
-    }
-  }
+  __device__ DVLA_INLINE attending_rows(head_rows<T const> const& queries, int first) { q.load(queries, first); }
 
   /// Attends to 16 Blocks keys, of which `count` exist. The addresses are this lane's in the first block.
   template <int Blocks>
   __device__ DVLA_INLINE void attend(std::uint32_t keys, std::uint32_t values, int count, float scale) {
-    score_block s[Blocks][Tiles];
-    float added[Tiles][2];
+    score_block s[Blocks];
+    float added[2];
     for (bool raising = fresh;; raising = true) {
       find_scores(s, keys, count);
       if (raising) raise_top(s, scale);
@@ -65,70 +59,58 @@ struct attending_rows {
       if (raising || __all_sync(~0u, in_range)) break;
     }
     fresh = false;
+    sum[0] += added[0], sum[1] += added[1];
 #pragma unroll
-    for (int t = 0; t < Tiles; ++t) sum[t][0] += added[t][0], sum[t][1] += added[t][1];
-#pragma unroll
-    for (int b = 0; b < Blocks; ++b) {
-      weight_block<T> w[Tiles];
-#pragma unroll
-      for (int t = 0; t < Tiles; ++t) w[t] = weight_block<T>(s[b][t]);
-      add_weighted<T, D>(o, w, values + b * tile_layout<T, D>::block_bytes);
-    }
+    for (int b = 0; b < Blocks; ++b) add_weighted<T, D>(o, weight_block<T>(s[b]), values + b * tile_layout<T, D>::block_bytes);
   }
 
  private:
   template <int Blocks>
-  __device__ DVLA_INLINE void find_scores(score_block (&s)[Blocks][Tiles], std::uint32_t keys, int count) const {
+  __device__ DVLA_INLINE void find_scores(score_block (&s)[Blocks], std::uint32_t keys, int count) const {
 #pragma unroll
     for (int b = 0; b < Blocks; ++b) {
 #pragma unroll
-      for (int i = 0; i < 8 * Tiles; ++i) s[b][i / 8][i / 4 % 2][i % 4] = 0;
+      for (int i = 0; i < 8; ++i) s[b][i / 4][i % 4] = 0;
       add_scores<T, D>(s[b], q, keys + b * tile_layout<T, D>::block_bytes);
     }
     if (count >= tile_rows * Blocks) return;
 #pragma unroll
-    for (int i = 0; i < Blocks * Tiles; ++i) hide_columns(s[i / Tiles][i % Tiles], count - i / Tiles * tile_rows);
+    for (int b = 0; b < Blocks; ++b) hide_columns(s[b], count - b * tile_rows);
   }
 
   /// Scores become weights, and `added` this lane's sums of them; false if those are too large, or not numbers.
   template <int Blocks>
-  __device__ DVLA_INLINE bool find_weights(score_block (&s)[Blocks][Tiles], float (&added)[Tiles][2], float scale) const {
-    bool in_range = true;
+  __device__ DVLA_INLINE bool find_weights(score_block (&s)[Blocks], float (&added)[2], float scale) const {
+    added[0] = added[1] = 0;
 #pragma unroll
-    for (int t = 0; t < Tiles; ++t) {
-      added[t][0] = added[t][1] = 0;
-#pragma unroll
-      for (int i = 0; i < 8 * Blocks; ++i) {
-        float& x = s[i / 8][t][i / 4 % 2][i % 4];
-        x = power_of_2(fmaf(x, scale, -top[t][i % 4 / 2]));
-        added[t][i % 4 / 2] += x;
-      }
-      in_range = in_range && added[t][0] <= largest_sum && added[t][1] <= largest_sum;
+    for (int i = 0; i < 8 * Blocks; ++i) {
+      float& x = s[i / 8][i / 4 % 2][i % 4];
+      x = power_of_2(fmaf(x, scale, -top[i % 4 / 2]));
+      added[i % 4 / 2] += x;
     }
-    return in_range;
+    return added[0] <= largest_sum && added[1] <= largest_sum;
   }
 
   /// Brings `sum` and `o` to the maximum that includes these scores.
   template <int Blocks>
-  __device__ DVLA_INLINE void raise_top(score_block const (&s)[Blocks][Tiles], float scale) {
+  __device__ DVLA_INLINE void raise_top(score_block const (&s)[Blocks], float scale) {
 #pragma unroll
-    for (int i = 0; i < 2 * Tiles; ++i) {
-      int const t = i / 2, r = i % 2;
+    for (int r = 0; r < 2; ++r) {
       float largest = -std::numeric_limits<float>::infinity();
 #pragma unroll
-      for (int j = 0; j < 4 * Blocks; ++j) largest = fmaxf(largest, s[j / 4][t][j / 2 % 2][2 * r + j % 2]);
-      float const raised = fmaxf(top[t][r], row_maximum(largest) * scale), factor = power_of_2(top[t][r] - raised);
-      top[t][r] = raised;
-      sum[t][r] *= factor;
+      for (int j = 0; j < 4 * Blocks; ++j) largest = fmaxf(largest, s[j / 4][j / 2 % 2][2 * r + j % 2]);
+      float const raised = fmaxf(top[r], row_maximum(largest) * scale), factor = power_of_2(top[r] - raised);
+      top[r] = raised;
+      sum[r] *= factor;
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n) o[t][n][2 * r] *= factor, o[t][n][2 * r + 1] *= factor;
+      for (int n = 0; n < D / 8; ++n) o[n][2 * r] *= factor, o[n][2 * r + 1] *= factor;
     }
   }
 };
 
 /// The keys of a chunk, Blocks (4, 2 or 1) times 16 at a time, then those that are left.
-template <int Blocks, class T, int D, int Tiles>
-__device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D, Tiles>& rows, std::uint32_t keys, std::uint32_t values, int count,
+template <int Blocks, class T, int D>
+__device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D>& rows, std::uint32_t keys, std::uint32_t values, int count,
                                             float scale) {
   constexpr int bytes = Blocks * tile_layout<T, D>::block_bytes;
   for (; count > (Blocks - 1) * tile_rows; count -= Blocks * tile_rows, keys += bytes, values += bytes)
@@ -138,7 +120,7 @@ __device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D, Tiles>& rows, s
 }
 
 /// One head's attention as its warps see it: where its rows lie, and this lane's places in the keys and values.
-template <class T, int D, int Step>
+template <class T, int D>
 struct attended_head {
   forward_arguments<T> const& a;
   std::uint32_t keys, values;
@@ -149,12 +131,11 @@ struct attended_head {
     return rows_of(x, index() / a.sizes.heads, index() % a.sizes.heads, count, a.sizes.dim);
   }
 
-  /// The results of Tiles times 16 queries from `first` on, of which there may be none. In the block's first round, every warp
+  /// The results of 16 queries from `first` on, of which there may be none. In the block's first round (arriving), every warp
   /// waits for each chunk of keys and values and at the block's barrier, even one that has no queries.
-  template <int Tiles>
   __device__ DVLA_INLINE void attend(int first, bool arriving) const {
     int const queries = a.sizes.queries, count = a.sizes.keys, chunks = (count + chunk_rows - 1) / chunk_rows;
-    attending_rows<T, D, Tiles> of(rows(a.q, queries), first);
+    attending_rows<T, D> of(rows(a.q, queries), first);
     for (int i = 0; i < chunks; ++i) {
       if (arriving) {
         wait_for_copies(chunks - 1 - i);
@@ -162,65 +143,54 @@ struct attended_head {
       }
       int const chunk = i * chunk_rows * tile_layout<T, D>::row_bytes;
       if (first < queries)
-        attend_to_chunk<Step>(of, keys + chunk, values + chunk, ::min(chunk_rows, count - i * chunk_rows), a.scale);
+        attend_to_chunk<forward_tiling_of<T, D>.step>(of, keys + chunk, values + chunk, ::min(chunk_rows, count - i * chunk_rows),
+                                                      a.scale);
     }
     if (first >= queries) return;
-#pragma unroll
-    for (int t = 0; t < Tiles; ++t) {
-      int const begin = first + t * tile_rows;
-      float const sum[2] = {row_sum(of.sum[t][0]), row_sum(of.sum[t][1])};
-      put_rows<T, D>(of.o[t], {1 / sum[0], 1 / sum[1]}, rows(a.o, queries), begin, false);
-      if (a.lse == nullptr || threadIdx.x % 4 != 0) continue;
-      float* const lse = a.lse + std::size_t{index()} * static_cast<unsigned>(queries);
-      for (int r = 0; r < 2; ++r)
-        if (int const row = begin + static_cast<int>(threadIdx.x % 32 / 4) + 8 * r; row < queries)
-          lse[row] = of.top[t][r] / log2_of_e + logf(sum[r]);
-    }
+    float const sum[2] = {row_sum(of.sum[0]), row_sum(of.sum[1])};
+    put_rows<T, D>(of.o, {1 / sum[0], 1 / sum[1]}, rows(a.o, queries), first, false);
+    if (a.lse == nullptr || threadIdx.x % 4 != 0) return;
+    float* const lse = a.lse + std::size_t{index()} * static_cast<unsigned>(queries);
+    for (int r = 0; r < 2; ++r)
+      if (int const row = first + static_cast<int>(threadIdx.x % 32 / 4) + 8 * r; row < queries)
+        lse[row] = of.top[r] / log2_of_e + logf(sum[r]);
   }
 };
 
 /// Shared memory holds all keys and then all values of a head; queries and results go straight to and from registers. The warps of
-/// a head take Tiling::tiles tiles of 16 queries each, again and again, and share out the rest one by one: the first ones of
-/// blocks that are likely to meet on a multiprocessor are on different fourths of it.
-template <class T, int D, class Tiling>
-__global__ void __launch_bounds__(32 * Tiling::warps, Tiling::blocks)
+/// a head take 16 queries each, again and again; the first ones of blocks that are likely to meet on a multiprocessor are on
+/// different fourths of it, so that last rounds, which not all warps take part in, do not meet on one.
+template <class T, int D>
+__global__ void __launch_bounds__(32 * forward_tiling_of<T, D>.warps, forward_tiling_of<T, D>.blocks)
     forward_kernel(__grid_constant__ forward_arguments<T> const a) {
   detail::await_predecessors();
-  static_assert(Tiling::tiles <= 2, "the rest is 1 or 2 tiles a warp");
   extern __shared__ uint4 attention_memory[];
   unsigned const warps = blockDim.x / 32, lane = threadIdx.x % 32;
   T* const keys = reinterpret_cast<T*>(attention_memory);
   T* const values = keys + padded_rows(a.sizes.keys) * tile_layout<T, D>::pitch;
-  attended_head<T, D, Tiling::step> const head{a, shared_address(keys) + place_in_columns<T, D>(lane),
-                                               shared_address(values) + place_in_terms<T, D>(lane)};
+  attended_head<T, D> const head{a, shared_address(keys) + place_in_columns<T, D>(lane),
+                                 shared_address(values) + place_in_terms<T, D>(lane)};
   fetch_chunks<T, D>(keys, values, head.rows(a.k, a.sizes.keys), head.rows(a.v, a.sizes.keys));
 
-  int const of_head = static_cast<int>(a.blocks * warps), tiles = padded_rows(a.sizes.queries) / tile_rows;
-  int const warp = static_cast<int>(blockIdx.x % a.blocks * warps + (threadIdx.x / 32 + blockIdx.x / a.multiprocessors) % warps);
-  for (int begin = 0; begin == 0 || begin < tiles; begin += Tiling::tiles * of_head) {
-    int const left = tiles - begin, each = ::min(Tiling::tiles, left / of_head), more = each < Tiling::tiles ? left % of_head : 0;
-    int const own = each + (warp < more), first = (begin + warp * each + ::min(warp, more)) * tile_rows;
-    if (Tiling::tiles == 2 && own == 2)
-      head.template attend<Tiling::tiles>(first, begin == 0);
-    else
-      head.template attend<1>(own == 0 ? a.sizes.queries : first, begin == 0);
-  }
+  int const step = static_cast<int>(a.blocks * warps) * tile_rows;
+  unsigned const warp = blockIdx.x % a.blocks * warps + (threadIdx.x / 32 + blockIdx.x / a.multiprocessors) % warps;
+  int first = static_cast<int>(warp) * tile_rows;
+  for (bool arriving = true; arriving || first < a.sizes.queries; arriving = false, first += step) head.attend(first, arriving);
 }
 
 /// Attention by forward_kernel(), if the shape, the operands' places and the card's shared memory allow it.
-template <class T, std::size_t Choice = 0>
-[[nodiscard]] bool tensor_forward(cuda_queue& queue, attention_shape const& shape, float scale,
-                                  attention_operand<T const> const& q, attention_operand<T const> const& k,
-                                  attention_operand<T const> const& v, attention_operand<T> const& o, float* lse) {
+template <class T>
+[[nodiscard]] bool tensor_forward(cuda_queue& queue, attention_shape const& shape, float scale, attention_operand<T const> const& q,
+                                  attention_operand<T const> const& k, attention_operand<T const> const& v,
+                                  attention_operand<T> const& o, float* lse) {
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-    using tiling = chosen<forward_tilings<T, D>, Choice>;
     std::size_t const bytes = 2 * padded_rows(shape.keys) * tile_layout<T, D>::row_bytes, heads = shape.batch * shape.heads;
     if (bytes > shared_memory_limit(queue)) return false;
-    auto const plan = plan_tiles(shape.queries, tiling::tiles * tile_rows, heads, tiling::warps, queue);
+    auto const plan = plan_tiles(shape.queries, heads, forward_tiling_of<T, D>.warps, queue);
     forward_arguments<T> const arguments{
         q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks, static_cast<unsigned>(queue.multiprocessors())};
-    launch<forward_kernel<T, D, tiling>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
+    launch<forward_kernel<T, D>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
     return true;
   });
 }
@@ -231,16 +201,15 @@ template <class T, std::size_t Choice = 0>
 /// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
 /// scaled scores. Any lengths. bfloat16, and float where the device rounds products to tf32, are multiplied by tensor cores if
 /// the rows of all operands are whole 16-byte accesses of at most 128 elements and a head's keys and values fit the shared
-/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>. Choice is the entry of
-/// attention_cuda::forward_tilings.
-template <std::size_t Choice = 0, precision P, class T>
+/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>.
+template <precision P, class T>
 void attention_forward(basic_cuda<P> const& device, attention_shape const& shape, arithmetic_t<T> scale,
                        attention_operand<T const> q, attention_operand<T const> k, attention_operand<T const> v,
                        attention_operand<T> o, arithmetic_t<T>* lse) {
   using namespace attention_cuda;
   if (shape.batch * shape.heads * shape.queries == 0) return;
   if constexpr (has_tensor_cores<P, T>)
-    if (tensor_forward<T, Choice>(*device.queue, shape, scale, q, k, v, o, lse)) return;
+    if (tensor_forward<T>(*device.queue, shape, scale, q, k, v, o, lse)) return;
   general_forward<T>(*device.queue, shape, scale, q, k, v, o, lse);
 }
 

@@ -1,4 +1,4 @@
-// Attention backward on tensor cores, for heads too long for attention_whole_head.cuh: dq, which gathers over the keys, and dk and
+// Attention backward on tensor cores, for heads that attention_whole_head.cuh leaves: dq, which gathers over the keys, and dk and
 // dv, which gather over the queries, each recompute their own scores: a warp owns 16 rows of a gradient, so nothing is exchanged
 // and every sum has one order.
 #pragma once
@@ -40,18 +40,18 @@ template <class T, int D, bool OfKeys>
 struct gathering_rows {
   using rows = std::conditional_t<rows_fit_registers<T, D>, row_block<T, D>, shared_row_block<T, D>>;
 
-  rows a[1], b[1];
+  rows a, b;
   query_statistics row_statistics[2];  // of rows i / 4 and i / 4 + 8 for lane i; nothing of keys
-  float d_a[1][D / 8][4] = {}, d_b[1][D / 8][4] = {};
+  float d_a[D / 8][4] = {}, d_b[D / 8][4] = {};
 
   /// Gathers over block `i`, of which `count` columns exist. The statistics are the columns', if these are queries.
   __device__ DVLA_INLINE void gather(int i, int count, column_places<T, D> const& places, query_statistics const* statistics,
                                      float scale) {
     std::uint32_t const block = static_cast<std::uint32_t>(i * tile_layout<T, D>::block_bytes);
-    score_block weights[1] = {}, d_scores[1] = {};
+    score_block weights = {}, d_scores = {};
     add_scores<T, D>(weights, a, places.columns + block);
     add_scores<T, D>(d_scores, b, places.columns + places.to_y + block);
-    if (!OfKeys && count < tile_rows) hide_columns(weights[0], count);
+    if (!OfKeys && count < tile_rows) hide_columns(weights, count);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       query_statistics of[2] = {row_statistics[0], row_statistics[1]};
@@ -59,13 +59,13 @@ struct gathering_rows {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         auto const& query = of[OfKeys ? j % 2 : j / 2];
-        float &w = weights[0][half][j], &d = d_scores[0][half][j];
+        float &w = weights[half][j], &d = d_scores[half][j];
         w = power_of_2(fmaf(w, scale, -query.lse));
         d = w * (d - query.delta);
       }
     }
-    if constexpr (OfKeys) add_weighted<T, D>(d_b, {weight_block<T>(weights[0])}, places.terms + places.to_y + block);
-    add_weighted<T, D>(d_a, {weight_block<T>(d_scores[0])}, places.terms + block);
+    if constexpr (OfKeys) add_weighted<T, D>(d_b, weight_block<T>(weights), places.terms + places.to_y + block);
+    add_weighted<T, D>(d_a, weight_block<T>(d_scores), places.terms + block);
   }
 };
 
@@ -144,15 +144,15 @@ __device__ DVLA_INLINE gathering_rows<T, D, OfKeys> begin_round(backward_memory<
     find_statistics<T, D, batch>(memory.statistics, head.o, head.lse, 0, padded_rows(head.x.count), warp, warps, d_o);
   gathering_rows<T, D, OfKeys> rows;
   if constexpr (rows_fit_registers<T, D>) {
-    rows.a[0].load(head.a, first);
-    rows.b[0].load(head.b, first);
+    rows.a.load(head.a, first);
+    rows.b.load(head.b, first);
   } else {
     T* const b = memory.rows + tile_rows * tile_layout<T, D>::pitch;
     static_assert(!std::is_same_v<T, bfloat16>, "what is copied asynchronously must be waited for");
     fetch_rows<T, D>(memory.rows, head.a, first, tile_rows, lane, 32);
     fetch_rows<T, D>(b, head.b, first, tile_rows, lane, 32);
-    rows.a[0].load(shared_address(memory.rows) + place_in_rows<T, D>(lane));
-    rows.b[0].load(shared_address(b) + place_in_rows<T, D>(lane));
+    rows.a.load(shared_address(memory.rows) + place_in_rows<T, D>(lane));
+    rows.b.load(shared_address(b) + place_in_rows<T, D>(lane));
   }
   __syncwarp();
   if constexpr (!OfKeys)
@@ -185,10 +185,10 @@ __device__ DVLA_INLINE void backward_block(tensor_backward_arguments<T> const& a
     }
     if (first >= count) continue;
     if constexpr (OfKeys) {
-      put_gradient<T, D>(rows.d_a[0], all.scale, all.dk, all.sizes, arguments.head(), count, first);
-      put_gradient<T, D>(rows.d_b[0], 1, all.dv, all.sizes, arguments.head(), count, first);
+      put_gradient<T, D>(rows.d_a, all.scale, all.dk, all.sizes, arguments.head(), count, first);
+      put_gradient<T, D>(rows.d_b, 1, all.dv, all.sizes, arguments.head(), count, first);
     } else {
-      put_gradient<T, D>(rows.d_a[0], all.scale, all.dq, all.sizes, arguments.head(), count, first);
+      put_gradient<T, D>(rows.d_a, all.scale, all.dq, all.sizes, arguments.head(), count, first);
     }
   }
 }
@@ -208,8 +208,7 @@ template <class T, int D>
 [[nodiscard]] bool gather_backward(cuda_queue& queue, attention_shape const& shape, backward_arguments<T> const& all) {
   constexpr std::size_t most = gather_tiling_of<T, D>.warps;
   std::size_t const heads = shape.batch * shape.heads;
-  auto const of_queries = plan_tiles(shape.queries, tile_rows, heads, most, queue),
-             of_keys = plan_tiles(shape.keys, tile_rows, heads, most, queue);
+  auto const of_queries = plan_tiles(shape.queries, heads, most, queue), of_keys = plan_tiles(shape.keys, heads, most, queue);
   std::size_t const query_bytes = backward_memory<T, D, false>::bytes(shape.keys, of_queries.warps);
   std::size_t const key_bytes = backward_memory<T, D, true>::bytes(shape.queries, of_keys.warps);
   if (std::max(query_bytes, key_bytes) > shared_memory_limit(queue)) return false;

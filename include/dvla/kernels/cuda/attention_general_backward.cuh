@@ -57,7 +57,7 @@ __device__ DVLA_INLINE void put_tile(typename general_tile<T>::scores const& sum
 /// A tile of dq, whose rows are queries and which gathers over the keys; or of dk and dv, the other way round. Either way the
 /// scores are a x^T and their gradients b y^T - delta, times the weights.
 template <class T, bool OfKeys>
-__global__ void __launch_bounds__(general_threads)
+__global__ void __launch_bounds__(general_threads, 2)
     general_backward_kernel(__grid_constant__ backward_arguments<T> const arguments, arithmetic_t<T> const* deltas) {
   detail::await_predecessors();
   using tile = general_tile<T>;

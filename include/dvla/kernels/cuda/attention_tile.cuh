@@ -1,6 +1,5 @@
 // What attention's tensor core kernels share: rows of a head in shared memory, a warp's rows in registers, and the two products
-// between them, 16 columns at a time: scores (rows by columns^T) and sums of columns weighted by scores. A warp's rows are Tiles
-// times 16: what it reads of the columns serves them all.
+// between them, 16 columns at a time: scores (rows by columns^T) and sums of columns weighted by scores.
 #pragma once
 
 #include <bit>
@@ -19,7 +18,7 @@ namespace attention_cuda {
 
 using namespace instructions;
 
-inline constexpr int tile_rows = 16;   // of a warp's rows; also the columns of one step
+inline constexpr int tile_rows = 16;   // of a warp; also the columns of one step
 inline constexpr int chunk_rows = 64;  // what is fetched, and waited for, at a time
 inline constexpr int blocks_of_chunk = chunk_rows / tile_rows;
 
@@ -207,19 +206,15 @@ struct shared_row_block {
 using score_block = float[2][4];
 
 /// scores += rows columns^T.
-template <class T, int D, int Tiles, class Rows>
-__device__ DVLA_INLINE void add_scores(score_block (&scores)[Tiles], Rows const (&rows)[Tiles], std::uint32_t columns) {
+template <class T, int D, class Rows>
+__device__ DVLA_INLINE void add_scores(score_block& scores, Rows const& rows, std::uint32_t columns) {
 #pragma unroll
   for (int i = 0; i < tile_layout<T, D>::steps; ++i) {
-    std::uint32_t b[4];
+    std::uint32_t a[4], b[4];
     load_matrices(b, columns + 32 * i);
-#pragma unroll
-    for (int t = 0; t < Tiles; ++t) {
-      std::uint32_t a[4];
-      rows[t].get(i, a);
-      multiply_add<T>(scores[t][0], a, b[0], b[1]);
-      multiply_add<T>(scores[t][1], a, b[2], b[3]);
-    }
+    rows.get(i, a);
+    multiply_add<T>(scores[0], a, b[0], b[1]);
+    multiply_add<T>(scores[1], a, b[2], b[3]);
   }
 }
 
@@ -254,19 +249,15 @@ struct weight_block {
 };
 
 /// sums += weights terms, for 16 terms of D elements.
-template <class T, int D, int Tiles>
-__device__ DVLA_INLINE void add_weighted(float (&sums)[Tiles][D / 8][4], weight_block<T> const (&weights)[Tiles],
-                                         std::uint32_t terms) {
+template <class T, int D>
+__device__ DVLA_INLINE void add_weighted(float (&sums)[D / 8][4], weight_block<T> const& weights, std::uint32_t terms) {
   if constexpr (std::is_same_v<T, bfloat16>) {
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
       std::uint32_t b[4];
       load_matrices_transposed(b, terms + 32 * n);
-#pragma unroll
-      for (int t = 0; t < Tiles; ++t) {
-        multiply_add<T>(sums[t][2 * n], weights[t].words[0], b[0], b[1]);
-        multiply_add<T>(sums[t][2 * n + 1], weights[t].words[0], b[2], b[3]);
-      }
+      multiply_add<T>(sums[2 * n], weights.words[0], b[0], b[1]);
+      multiply_add<T>(sums[2 * n + 1], weights.words[0], b[2], b[3]);
     }
   } else {
     constexpr int row_bytes = tile_layout<T, D>::row_bytes;
@@ -274,9 +265,8 @@ __device__ DVLA_INLINE void add_weighted(float (&sums)[Tiles][D / 8][4], weight_
     for (int half = 0; half < 2; ++half) {
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
-        std::uint32_t const at = terms + 8 * half * row_bytes + 32 * n, b0 = load_word(at), b1 = load_word(at + row_bytes);
-#pragma unroll
-        for (int t = 0; t < Tiles; ++t) multiply_add<T>(sums[t][n], weights[t].words[half], b0, b1);
+        std::uint32_t const at = terms + 8 * half * row_bytes + 32 * n;
+        multiply_add<T>(sums[n], weights.words[half], load_word(at), load_word(at + row_bytes));
       }
     }
   }

@@ -4,7 +4,6 @@
 // gather dq. Nothing is added by two warps, so every sum has one order.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -76,21 +75,20 @@ __device__ DVLA_INLINE void store_scores(weight_block<T> const& from, std::uint3
   }
 }
 
-/// Tiles of 16 keys of a warp on their way over the queries.
-template <class T, int D, class Tiling>
+/// 16 keys of a warp on their way over the queries.
+template <class T, int D>
 struct gathering_keys {
-  static constexpr int tiles = Tiling::tiles;
-  using key_rows = std::conditional_t<Tiling::keys_in_registers, row_block<T, D>, shared_row_block<T, D>>;
+  using key_rows = std::conditional_t<whole_head_tiling_of<T, D>.keys_in_registers, row_block<T, D>, shared_row_block<T, D>>;
 
-  key_rows k[tiles];
-  row_block<T, D> v[tiles];
-  float d_k[tiles][D / 8][4] = {}, d_v[tiles][D / 8][4] = {};
+  key_rows k;
+  row_block<T, D> v;
+  float d_k[D / 8][4] = {}, d_v[D / 8][4] = {};
 
   /// Gathers over 16 queries, whose statistics those are; the addresses of q and d_o are this lane's as columns and as terms.
-  /// Those of the keys from `count` on, counted from the first tile's, stay 0. Returns the scores' gradients.
-  __device__ DVLA_INLINE void gather(weight_block<T> (&gradients)[tiles], std::uint32_t const (&q)[2],
-                                     std::uint32_t const (&d_o)[2], query_statistics const* statistics, int count, float scale) {
-    score_block weights[tiles] = {}, d_scores[tiles] = {};
+  /// Returns the scores' gradients; those of the keys from `count` on are 0.
+  __device__ DVLA_INLINE weight_block<T> gather(std::uint32_t const (&q)[2], std::uint32_t const (&d_o)[2],
+                                                query_statistics const* statistics, int count, float scale) {
+    score_block weights = {}, d_scores = {};
     add_scores<T, D>(weights, k, q[0]);
     add_scores<T, D>(d_scores, v, d_o[0]);
     int const row = static_cast<int>(threadIdx.x % 32 / 4);
@@ -99,22 +97,21 @@ struct gathering_keys {
       query_statistics of[2];
       load_pair_of(statistics + 8 * half + threadIdx.x % 4 * 2, of);
 #pragma unroll
-      for (int i = 0; i < 4 * tiles; ++i) {
-        float &w = weights[i / 4][half][i % 4], &d = d_scores[i / 4][half][i % 4];
+      for (int i = 0; i < 4; ++i) {
+        float &w = weights[half][i], &d = d_scores[half][i];
         w = power_of_2(fmaf(w, scale, -of[i % 2].lse));
         d = w * (d - of[i % 2].delta);
       }
     }
-    if (count < tiles * tile_rows) {
+    if (count < tile_rows) {
 #pragma unroll
-      for (int i = 0; i < 8 * tiles; ++i)
-        if (i / 8 * tile_rows + i % 4 / 2 * 8 + row >= count) d_scores[i / 8][i / 4 % 2][i % 4] = 0;
+      for (int i = 0; i < 8; ++i)
+        if (i % 4 / 2 * 8 + row >= count) d_scores[i / 4][i % 4] = 0;
     }
-    weight_block<T> of_values[tiles];
-#pragma unroll
-    for (int t = 0; t < tiles; ++t) of_values[t] = weight_block<T>(weights[t]), gradients[t] = weight_block<T>(d_scores[t]);
-    add_weighted<T, D>(d_v, of_values, d_o[1]);
+    weight_block<T> const gradients(d_scores);
+    add_weighted<T, D>(d_v, weight_block<T>(weights), d_o[1]);
     add_weighted<T, D>(d_k, gradients, q[1]);
+    return gradients;
   }
 };
 
@@ -150,94 +147,79 @@ __device__ DVLA_INLINE void fetch_head(whole_head_memory<T, D> const& memory, ch
 }
 
 /// dk and dv of a warp's keys, and the gradients of their scores to shared memory.
-template <class T, int D, class Tiling>
+template <class T, int D>
 __device__ DVLA_INLINE void gather_keys(whole_head_memory<T, D> const& memory, char const* shared,
                                         whole_head_arguments<T> const& arguments, unsigned index) {
   using layout = tile_layout<T, D>;
   auto const& all = arguments.all;
   unsigned const lane = threadIdx.x % 32;
   std::uint32_t const begin = shared_address(shared);
-  int const first_tile = static_cast<int>(threadIdx.x / 32) * Tiling::tiles, left = all.sizes.keys - first_tile * tile_rows;
-  gathering_keys<T, D, Tiling> keys;
-  std::uint32_t to[Tiling::tiles];
-#pragma unroll
-  for (int t = 0; t < Tiling::tiles; ++t) {
-    int const tile = ::min(first_tile + t, memory.keys / tile_rows - 1);  // of a tile that there is; its twin comes to nothing
-    to[t] = begin + memory.scores + static_cast<std::uint32_t>(tile) * memory.stripe;
-    keys.k[t].load(begin + static_cast<std::uint32_t>(tile * layout::block_bytes) + place_in_rows<T, D>(lane));
-    keys.v[t].load(to[t] + place_in_rows<T, D>(lane));
-    to[t] += lane / 4 * memory.score_row + lane % 4 * 2 * static_cast<std::uint32_t>(sizeof(T));
-  }
+  int const tile = static_cast<int>(threadIdx.x / 32), first = tile * tile_rows, left = all.sizes.keys - first;
+  std::uint32_t const stripe = begin + memory.scores + static_cast<std::uint32_t>(tile) * memory.stripe;
+  std::uint32_t const to = stripe + lane / 4 * memory.score_row + lane % 4 * 2 * static_cast<std::uint32_t>(sizeof(T));
+  gathering_keys<T, D> keys;
+  keys.k.load(begin + static_cast<std::uint32_t>(tile * layout::block_bytes) + place_in_rows<T, D>(lane));
+  keys.v.load(stripe + place_in_rows<T, D>(lane));
   __syncwarp();  // v is read
   auto const* statistics = reinterpret_cast<query_statistics const*>(shared + memory.statistics);
   std::uint32_t columns = begin + memory.q + place_in_columns<T, D>(lane), terms = begin + memory.q + place_in_terms<T, D>(lane);
   std::uint32_t const to_d_o = memory.d_o - memory.q;
   for (int i = 0; i < memory.queries; i += tile_rows, columns += layout::block_bytes, terms += layout::block_bytes) {
-    weight_block<T> gradients[Tiling::tiles];
-    keys.gather(gradients, {columns, terms}, {columns + to_d_o, terms + to_d_o}, statistics + i, left, arguments.scale);
-#pragma unroll
-    for (int t = 0; t < Tiling::tiles; ++t)
-      if (t * tile_rows < left) store_scores<T>(gradients[t], to[t] + i * static_cast<std::uint32_t>(sizeof(T)), memory.score_row);
+    weight_block<T> const gradients =
+        keys.gather({columns, terms}, {columns + to_d_o, terms + to_d_o}, statistics + i, left, arguments.scale);
+    store_scores<T>(gradients, to + i * static_cast<std::uint32_t>(sizeof(T)), memory.score_row);
   }
-#pragma unroll
-  for (int t = 0; t < Tiling::tiles; ++t) {
-    int const first = (first_tile + t) * tile_rows;
-    put_gradient<T, D>(keys.d_k[t], all.scale, all.dk, all.sizes, index, all.sizes.keys, first);
-    put_gradient<T, D>(keys.d_v[t], 1, all.dv, all.sizes, index, all.sizes.keys, first);
-  }
+  put_gradient<T, D>(keys.d_k, all.scale, all.dk, all.sizes, index, all.sizes.keys, first);
+  put_gradient<T, D>(keys.d_v, 1, all.dv, all.sizes, index, all.sizes.keys, first);
 }
 
 /// dq of the queries that fall to a warp, from the gradients of all scores.
-template <class T, int D, int Tiles>
+template <class T, int D>
 __device__ DVLA_INLINE void gather_queries(whole_head_memory<T, D> const& memory, char const* shared,
                                            backward_arguments<T> const& all, unsigned index) {
   unsigned const lane = threadIdx.x % 32;
-  int const tiles = memory.queries / tile_rows, step = static_cast<int>(blockDim.x / 32) * Tiles;
-  for (int first = static_cast<int>(threadIdx.x / 32) * Tiles; first < tiles; first += step) {
-    float d_q[Tiles][D / 8][4] = {};
+  int const step = static_cast<int>(blockDim.x / 32) * tile_rows;
+  for (int first = static_cast<int>(threadIdx.x / 32) * tile_rows; first < memory.queries; first += step) {
+    float d_q[D / 8][4] = {};
     std::uint32_t terms = shared_address(shared) + place_in_terms<T, D>(lane);
-    std::uint32_t scores = shared_address(shared) + memory.scores + place_in_scores<T>(lane, memory.score_row);
-    std::uint32_t const tile_bytes = tile_rows * static_cast<std::uint32_t>(sizeof(T));
+    std::uint32_t scores = shared_address(shared) + memory.scores + place_in_scores<T>(lane, memory.score_row) +
+                           static_cast<std::uint32_t>(first) * static_cast<std::uint32_t>(sizeof(T));
 #pragma unroll 2
     for (int i = 0; i < memory.keys; i += tile_rows, terms += tile_layout<T, D>::block_bytes, scores += memory.stripe) {
-      weight_block<T> weights[Tiles];
-#pragma unroll
-      for (int t = 0; t < Tiles; ++t)
-        load_scores<T>(weights[t], scores + static_cast<std::uint32_t>(::min(first + t, tiles - 1)) * tile_bytes, memory.score_row);
+      weight_block<T> weights;
+      load_scores<T>(weights, scores, memory.score_row);
       add_weighted<T, D>(d_q, weights, terms);
     }
-#pragma unroll
-    for (int t = 0; t < Tiles; ++t)
-      put_gradient<T, D>(d_q[t], all.scale, all.dq, all.sizes, index, all.sizes.queries, (first + t) * tile_rows);
+    put_gradient<T, D>(d_q, all.scale, all.dq, all.sizes, index, all.sizes.queries, first);
   }
 }
 
-template <class T, int D, class Tiling>
-__global__ void __launch_bounds__(32 * Tiling::warps, 1) whole_head_kernel(__grid_constant__ whole_head_arguments<T> const a) {
+template <class T, int D>
+__global__ void __launch_bounds__(32 * whole_head_tiling_of<T, D>.warps, 1)
+    whole_head_kernel(__grid_constant__ whole_head_arguments<T> const a) {
   detail::await_predecessors();
   extern __shared__ uint4 attention_memory[];
   char* const shared = reinterpret_cast<char*>(attention_memory);
   whole_head_memory<T, D> const memory(a.all.sizes.keys, a.all.sizes.queries);
   fetch_head<T, D>(memory, shared, a.all, blockIdx.x);
-  gather_keys<T, D, Tiling>(memory, shared, a, blockIdx.x);
+  gather_keys<T, D>(memory, shared, a, blockIdx.x);
   __syncthreads();  // also orders additions to one place by dk, dv and dq
-  if (a.all.dq.wanted()) gather_queries<T, D, Tiling::tiles>(memory, shared, a.all, blockIdx.x);
+  if (a.all.dq.wanted()) gather_queries<T, D>(memory, shared, a.all, blockIdx.x);
 }
 
 /// The gradients by whole_head_kernel(), if a head fits a block and its shared memory.
-template <class T, int D, std::size_t Choice = 0>
+template <class T, int D>
 [[nodiscard]] bool whole_head_backward(cuda_queue& queue, attention_shape const& shape, backward_arguments<T> const& all) {
-  using tiling = chosen<whole_head_tilings<T, D>, Choice>;
-  if constexpr (std::is_same_v<tiling, in_pieces>) {
+  constexpr std::size_t most = whole_head_tiling_of<T, D>.warps, most_queries = 4096;
+  if constexpr (most == 0) {
     return false;
   } else {
-    constexpr std::size_t keys_of_warp = tiling::tiles * tile_rows, most_queries = 4096;
-    std::size_t const warps = (shape.keys + keys_of_warp - 1) / keys_of_warp;
-    if (warps > tiling::warps || shape.queries > most_queries) return false;
+    std::size_t const warps = padded_rows(shape.keys) / tile_rows;
+    if (warps > most || shape.queries > most_queries) return false;
     std::size_t const bytes = whole_head_memory<T, D>(all.sizes.keys, all.sizes.queries).end;
     if (bytes > shared_memory_limit(queue)) return false;
-    launch<whole_head_kernel<T, D, tiling>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
-                                            whole_head_arguments<T>{all, all.scale * log2_of_e});
+    launch<whole_head_kernel<T, D>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
+                                    whole_head_arguments<T>{all, all.scale * log2_of_e});
     return true;
   }
 }
