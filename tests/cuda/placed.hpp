@@ -15,6 +15,7 @@ class placed {
   placed(std::vector<T> const& host, std::size_t shift) : placed(host.size(), shift) {
     dvla::kernels::cuda_check(cudaMemcpy(data(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
                               "filling a test buffer");
+    dvla::kernels::cuda_check(cudaDeviceSynchronize(), "waiting for a test");  // the queue's stream does not wait for the default one
   }
 
   [[nodiscard]] T* data() const { return buffer_.data() + shift_; }

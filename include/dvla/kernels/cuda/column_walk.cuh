@@ -62,7 +62,7 @@ struct layout {
   layout l(outer, rows, packets, small ? 8 : 64, divide_up(rows, 4));
   std::size_t const blocks = l.blocks();
   if (rows > std::size_t{16} * l.lanes && blocks < 4 * processors)
-    l.split(std::min(divide_up(rows, std::size_t{4} * l.lanes), divide_up(8 * processors, blocks)));
+    l.split(std::min(divide_up(rows, std::size_t{4} * l.lanes), divide_up(2 * processors, blocks)));
   return l;
 }
 
