@@ -36,8 +36,8 @@ struct fold_body {
     team.template read<N>(
         columns,
         [&](std::size_t c) -> operands {
-          return {load_packet<number, N>(weight + row * columns + c), load_packet<number, N>(mean + c), load_packet<number, N>(variance + c),
-                  load_packet<number, N>(gamma + c), load_packet<number, N>(beta + c)};
+          return {load_packet<number, N>(weight + row * columns + c), load_packet<number, N>(mean + c),
+                  load_packet<number, N>(variance + c), load_packet<number, N>(gamma + c), load_packet<number, N>(beta + c)};
         },
         [&](std::size_t c, operands const& at) {
           auto const scaled = at.weight * (at.gamma / sqrt(at.variance + packet<number, N>(eps)));
