@@ -175,7 +175,7 @@ TEST_CASE("the shares of two processes are the images of the whole batch, augmen
   auto const folder = small_data_set();
   dvla::image_source const source(dvla::open_image_folder(folder->path()));
   auto const loader = [&](dvla::batch_share const& share) {
-    return std::make_unique<dvla::batch_loader>(source, dvla::epoch_order({source.size(), 8, 2, true, 3, share}), small, everything(), 41,
+    return std::make_unique<dvla::batch_loader<>>(source, dvla::epoch_order({source.size(), 8, 2, true, 3, share}), small, everything(), 41,
                                                 dvla::loader_settings{1, 2, 0});
   };
   auto const whole = loader({}), first = loader({0, 2}), second = loader({1, 2});
