@@ -52,7 +52,7 @@ class batches {
     auto const indices = order_.batch(step_);
     now_ = {step_, {}, std::vector<float>(indices.size() * pixels)};
     for (std::size_t i = 0; i < indices.size(); ++i) {
-      now_.labels.push_back(indices[i] / per_class);
+      now_.labels.push_back(static_cast<std::uint32_t>(indices[i] / per_class));
       paint(indices[i], step_, std::span(now_.pixels).subspan(i * pixels, pixels));
     }
     if (spoilt) now_.pixels[0] = std::nanf("");

@@ -38,10 +38,6 @@ template <class T, class Device>
   return a.accumulate || b.accumulate;
 }
 
-}  // namespace detail
-
-namespace detail {
-
 /// A device that computes relu of a batch normalisation in one pass, forward and backward.
 template <class Device, class T>
 concept normalises_with_relu = requires(Device const& device, T const* x, arithmetic_t<T> const* c, T* y) {
@@ -51,8 +47,7 @@ concept normalises_with_relu = requires(Device const& device, T const* x, arithm
 /// batch_norm, or relu of it on a device that has both in one.
 template <bool Relu, class X, class W, class B>
   requires one_element_type<X, W, B>
-[[nodiscard]] auto batch_norm(X const& input_x, W const& weight, B const& bias,
-                              running_statistics<arithmetic_t<element_of<X>>> running,
+[[nodiscard]] auto batch_norm(X const& input_x, W const& weight, B const& bias, running_statistics<arithmetic_t<element_of<X>>> running,
                               double eps) {
   auto const x = input(input_x);
   auto const w = input(weight);
