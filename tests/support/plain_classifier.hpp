@@ -55,7 +55,7 @@ class batches {
     now_ = {step_, {}, {}};
     auto const indices = order_.batch(step_);
     for (std::size_t i = 0; i < indices.size(); ++i) {
-      now_.labels.push_back(indices[i] % classes);
+      now_.labels.push_back(static_cast<std::uint32_t>(indices[i] % classes));
       dvla::random_stream random(7, dvla::draw::augment, static_cast<std::uint32_t>(order_.share().place(i, indices.size())), step_);
       for (std::size_t p = 0; p < pixels; ++p)
         now_.pixels.push_back(static_cast<float>((p % classes == indices[i] % classes ? 1 : 0) + 0.5 * random.normal()));
