@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Registers, shared memory and spills of the CUDA kernels, as a table in Markdown; needs nvcc, no card. Fails where a kernel on the
-# way of a training step spills. Compiles bench/cuda/kernels/ for each architecture given (default: 80 90).
+# Registers, shared memory and spills of the CUDA kernels, as a table in Markdown; needs nvcc (NVCC may name it), no card. Fails where
+# a kernel on the way of a training step spills. Compiles bench/cuda/kernels/ for each architecture given (default: 80 90).
 #   scripts/measure_kernels.sh [ARCHITECTURE...] > bench/results/cuda_registers.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
 architectures=("${@:-80}")
 if (($# == 0)); then architectures=(80 90); fi
+nvcc=${NVCC:-nvcc}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 echo "# Registers, shared memory and spills of the CUDA kernels"
 echo
-echo "Printed by scripts/measure_kernels.sh; $(nvcc --version | sed -n 's/^Cuda compilation tools, //p'). Dynamic shared memory is not in the table."
+echo "Printed by scripts/measure_kernels.sh; $("$nvcc" --version | sed -n 's/^Cuda compilation tools, //p'). Dynamic shared memory is not in the table."
 status=0
 for architecture in "${architectures[@]}"; do
   SECONDS=0
-  nvcc -std=c++20 --expt-relaxed-constexpr -O3 -arch="sm_$architecture" -diag-suppress 128,186,1675,20012 -Xptxas -v -cubin -Iinclude \
+  "$nvcc" -std=c++20 --expt-relaxed-constexpr -O3 -arch="sm_$architecture" -diag-suppress 128,186,1675,20012 -Xptxas -v -cubin -Iinclude \
     bench/cuda/kernels/kernels_main.cu -o "$work/kernels.cubin" 2>"$work/log"
   echo
   echo "## sm_$architecture, compiled in $SECONDS s"
