@@ -70,10 +70,12 @@ class shape {
   }
 
  private:
+  /// The place of a dynamic extent among them. Of a static one, which is not asked for, 0: g++ 12 warns about an index that it
+  /// cannot follow.
   [[nodiscard]] static constexpr std::size_t position(std::size_t i) {
     std::size_t before = 0;
     for (std::size_t j = 0; j < i; ++j) before += statics[j] == dyn;
-    return before;
+    return before < dynamic_rank ? before : 0;
   }
 
   constexpr void set(std::size_t i, std::size_t extent) {
