@@ -1,5 +1,5 @@
 // A causal mask on a device that has no kernel for it.
-// message: causal attention has no kernel on this device; compute it on the CPU
+// message: causal attention has no kernel on this device
 #include <dvla/autodiff/attention.hpp>
 
 using namespace dvla;
