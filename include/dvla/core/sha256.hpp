@@ -23,8 +23,7 @@ class sha256 {
     length_ += bytes.size();
     while (!bytes.empty()) {
       std::size_t const count = std::min(bytes.size(), block_.size() - filled_);
-      std::transform(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count), block_.begin() + static_cast<std::ptrdiff_t>(filled_),
-                     [](std::byte b) { return static_cast<std::uint8_t>(b); });
+      for (std::size_t i = 0; i < count; ++i) block_[filled_ + i] = static_cast<std::uint8_t>(bytes[i]);
       filled_ += count;
       bytes = bytes.subspan(count);
       if (filled_ == block_.size()) compress();
