@@ -45,7 +45,8 @@ namespace detail {
   std::string const scheme = parsed ? detail::url_part(url.get(), CURLUPART_SCHEME) : "";
   constexpr std::string_view remedy = "; give one such as http://localhost:8000/v1";
   for (CURLUPart const part : {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_QUERY, CURLUPART_FRAGMENT})
-    expect(!parsed || detail::url_part(url.get(), part).empty(), "the server's address has a user, a password, a query or a fragment", remedy);
+    expect(!parsed || detail::url_part(url.get(), part).empty(),
+           "the server's address has a user, a password, a query or a fragment", remedy);
   expect(scheme == "http" || scheme == "https", "'", text, "' is no http or https address of a server", remedy);
   base_url out{std::move(text), detail::url_part(url.get(), CURLUPART_HOST), scheme == "https", false};
   for (char& c : out.host)

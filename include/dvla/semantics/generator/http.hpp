@@ -1,4 +1,5 @@
-// HTTP over libcurl, for servers that are not trusted: no redirects, no other protocols, TLS always verified, bodies and time bounded.
+// HTTP over libcurl, for servers that are not trusted: no redirects, no other protocols, TLS always verified, bodies and time
+// bounded.
 #pragma once
 
 #include <curl/curl.h>
@@ -110,7 +111,8 @@ class http_client {
     set(CURLOPT_WRITEFUNCTION, &http_client::receive);
     set(CURLOPT_WRITEDATA, static_cast<void*>(&into));
     set(CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options_.max_body));
-    set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::clamp(std::min(options_.connect_timeout, timeout).count(), 1L, 86'400'000L)));
+    set(CURLOPT_CONNECTTIMEOUT_MS,
+        static_cast<long>(std::clamp(std::min(options_.connect_timeout, timeout).count(), 1L, 86'400'000L)));
     set(CURLOPT_TIMEOUT_MS, static_cast<long>(std::clamp(timeout.count(), 1L, 86'400'000L)));
     restrict();
     CURLcode const code = curl_easy_perform(easy_.get());
@@ -136,7 +138,8 @@ class http_client {
     char const* const lower = std::getenv("no_proxy");
     char const* const upper = std::getenv("NO_PROXY");
     char const* const given = lower != nullptr ? lower : upper;
-    std::string const direct = concat(given != nullptr ? given : "", given != nullptr && *given != '\0' ? "," : "", "localhost,127.0.0.1,::1");
+    std::string const direct =
+        concat(given != nullptr ? given : "", given != nullptr && *given != '\0' ? "," : "", "localhost,127.0.0.1,::1");
     set(CURLOPT_NOPROXY, given != nullptr && std::string_view(given) == "*" ? "*" : direct.c_str());
   }
 
@@ -161,18 +164,25 @@ class http_client {
   static http_end end_of(CURLcode code, bool over) {
     if (over) return http_end::too_large;
     switch (code) {
-      case CURLE_OK: return http_end::answered;
-      case CURLE_FILESIZE_EXCEEDED: return http_end::too_large;
-      case CURLE_OPERATION_TIMEDOUT: return http_end::timed_out;
+      case CURLE_OK:
+        return http_end::answered;
+      case CURLE_FILESIZE_EXCEEDED:
+        return http_end::too_large;
+      case CURLE_OPERATION_TIMEDOUT:
+        return http_end::timed_out;
       case CURLE_COULDNT_RESOLVE_HOST:
       case CURLE_COULDNT_RESOLVE_PROXY:
-      case CURLE_COULDNT_CONNECT: return http_end::unreachable;
+      case CURLE_COULDNT_CONNECT:
+        return http_end::unreachable;
       case CURLE_PEER_FAILED_VERIFICATION:
-      case CURLE_SSL_ISSUER_ERROR: return http_end::untrusted;
+      case CURLE_SSL_ISSUER_ERROR:
+        return http_end::untrusted;
       case CURLE_URL_MALFORMAT:
       case CURLE_UNSUPPORTED_PROTOCOL:
-      case CURLE_SSL_CACERT_BADFILE: return http_end::unusable;
-      default: return http_end::broken;
+      case CURLE_SSL_CACERT_BADFILE:
+        return http_end::unusable;
+      default:
+        return http_end::broken;
     }
   }
 

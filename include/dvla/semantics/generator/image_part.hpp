@@ -32,7 +32,8 @@ namespace detail {
   return value;
 }
 
-/// Copies a JPEG's segments but application data (colour profile and Adobe's marker stay) and comments. What is odd is copied as it is.
+/// Copies a JPEG's segments but application data (colour profile and Adobe's marker stay) and comments. What is odd is copied as it
+/// is.
 inline void copy_jpeg(std::string_view in, image_part& out) {
   std::size_t at = 2;
   out.bytes.assign(in.substr(0, at));
@@ -70,7 +71,8 @@ inline void copy_png(std::string_view in, image_part& out) {
 [[nodiscard]] inline image_part read_image_part(std::filesystem::path const& path, std::size_t most) {
   mapped_file const file(path);
   std::string_view const in(reinterpret_cast<char const*>(file.bytes().data()), file.bytes().size());
-  expect(in.size() <= most, path.string(), " has ", in.size(), " bytes; servers take images of at most ", most, "; make it smaller");
+  expect(in.size() <= most, path.string(), " has ", in.size(), " bytes; servers take images of at most ", most,
+         "; make it smaller");
   image_part out{path.filename().string(), {}, {}, sha256_hex(file.bytes()), in.size(), 0, 0};
   if (in.starts_with("\xFF\xD8\xFF")) {
     out.media_type = "image/jpeg";
@@ -88,6 +90,8 @@ inline void copy_png(std::string_view in, image_part& out) {
 }
 
 /// data:image/jpeg;base64,...
-[[nodiscard]] inline std::string data_url(image_part const& image) { return concat("data:", image.media_type, ";base64,", base64(image.bytes)); }
+[[nodiscard]] inline std::string data_url(image_part const& image) {
+  return concat("data:", image.media_type, ";base64,", base64(image.bytes));
+}
 
 }  // namespace dvla::inline DVLA_ABI

@@ -67,9 +67,9 @@ struct balanced_objects {
 
 }  // namespace detail
 
-/// Reads a reply: the whole of it, what is between ``` marks, then each balanced object in it, after <think>...</think> was dropped.
-/// The first that satisfies the schema is the value; otherwise the problem tells what is wrong with the best one found. Nothing is
-/// repaired. Any bytes are taken, up to 1 MiB.
+/// Reads a reply: the whole of it, what is between ``` marks, then each balanced object in it, after <think>...</think> was
+/// dropped. The first that satisfies the schema is the value; otherwise the problem tells what is wrong with the best one found.
+/// Nothing is repaired. Any bytes are taken, up to 1 MiB.
 [[nodiscard]] inline json_reading read_reply(std::string_view raw, nlohmann::json const& schema) {
   constexpr std::size_t longest = std::size_t{1} << 20;
   if (raw.size() > longest) return {{}, concat("the reply has ", raw.size(), " bytes; at most ", longest, " are read")};

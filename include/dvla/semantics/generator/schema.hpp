@@ -16,7 +16,9 @@ namespace dvla::inline DVLA_ABI {
 
 namespace detail {
 
-[[nodiscard]] inline bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos; }
+[[nodiscard]] inline bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos;
+}
 
 /// "an array", "a string": what a value is, for messages.
 [[nodiscard]] inline std::string kind_of(nlohmann::json const& value) {
@@ -24,11 +26,14 @@ namespace detail {
   return concat(name == "array" || name == "object" ? "an " : name == "null" ? "" : "a ", name);
 }
 
-[[nodiscard]] inline std::string object_problem(nlohmann::json const& value, nlohmann::json const& schema, std::string const& where);
+[[nodiscard]] inline std::string object_problem(nlohmann::json const& value, nlohmann::json const& schema,
+                                                std::string const& where);
 
 /// The first way in which the value does not satisfy the schema, a sentence that begins with `where`; empty where it does.
-[[nodiscard]] inline std::string schema_problem(nlohmann::json const& value, nlohmann::json const& schema, std::string const& where) {
-  std::string const type = schema.is_object() && schema.contains("type") && schema["type"].is_string() ? schema["type"].get<std::string>() : "";
+[[nodiscard]] inline std::string schema_problem(nlohmann::json const& value, nlohmann::json const& schema,
+                                                std::string const& where) {
+  std::string const type =
+      schema.is_object() && schema.contains("type") && schema["type"].is_string() ? schema["type"].get<std::string>() : "";
   if (type == "object") return object_problem(value, schema, where);
   if (type == "string") {
     if (!value.is_string()) return concat(where, " must be a string, it is ", kind_of(value));
@@ -45,10 +50,12 @@ namespace detail {
   return concat("the schema of ", where, " asks for the type '", type, "'; objects, arrays and strings are known");
 }
 
-[[nodiscard]] inline std::string object_problem(nlohmann::json const& value, nlohmann::json const& schema, std::string const& where) {
+[[nodiscard]] inline std::string object_problem(nlohmann::json const& value, nlohmann::json const& schema,
+                                                std::string const& where) {
   if (!value.is_object()) return concat(where, " must be an object, it is ", kind_of(value));
   nlohmann::json const none = nlohmann::json::object();
-  nlohmann::json const& properties = schema.contains("properties") && schema["properties"].is_object() ? schema["properties"] : none;
+  nlohmann::json const& properties =
+      schema.contains("properties") && schema["properties"].is_object() ? schema["properties"] : none;
   if (schema.contains("required") && schema["required"].is_array())
     for (auto const& name : schema["required"])
       if (name.is_string() && !value.contains(name.get_ref<std::string const&>()))

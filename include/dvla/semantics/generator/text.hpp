@@ -77,7 +77,8 @@ namespace detail {
   for (std::size_t at = 0; at < text.size();) {
     std::size_t const length = utf8_length(text, at);
     bool const control = length == 1 && (static_cast<unsigned char>(text[at]) < 0x20 || text[at] == 0x7F);
-    bool const c1 = length == 2 && text[at] == '\xC2' && static_cast<unsigned char>(text[at + 1]) < 0xA0;  // terminals obey these too
+    bool const c1 =
+        length == 2 && text[at] == '\xC2' && static_cast<unsigned char>(text[at + 1]) < 0xA0;  // terminals obey these too
     std::string_view const next = control || c1 ? " " : length == 0 ? "?" : text.substr(at, length);
     if (out.size() + next.size() > limit) return out + "...";
     if (next != " " || (!out.empty() && out.back() != ' ')) out += next;
@@ -102,7 +103,7 @@ namespace detail {
 
 /// "class 'apple', attributes": how messages name a request.
 [[nodiscard]] inline std::string request_name(generation_request const& request) {
-  return concat("class '", request.folder, "', ", level_name(request.level));
+  return concat("class '", excerpt(request.folder, 120), "', ", level_name(request.level));
 }
 
 }  // namespace detail
