@@ -42,7 +42,7 @@ outcome meet(std::vector<test_server::behaviour> script, dvla::chat_options opti
 
 dvla::chat_options impatient() {
   auto options = client_options({});
-  options.call_timeout = std::chrono::milliseconds(150);
+  options.call_timeout = std::chrono::milliseconds(400);
   options.retry.tries = 2;
   return options;
 }
@@ -112,7 +112,7 @@ TEST_CASE("hostile: stalls end with the call's timeout") {
     CHECK(contains(out.result.failure, "the connection failed: "));
     CHECK(contains(out.result.failure, "timed out"));
     CHECK(out.requests == 2);
-    CHECK(out.took < 2'000);
+    CHECK(out.took < 10'000);
   }
   CHECK(meet({stall, completion(good_reply)}, impatient()).result.ok());
 }
