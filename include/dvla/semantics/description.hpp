@@ -42,10 +42,10 @@ namespace detail {
   if (found.ok() && words_of(text).size() < 3) found = {text_fault::empty, "it has fewer than three words"};
   if (found.fault == text_fault::too_long) {
     auto cut = detail::first_sentences(text, limits);
-    if (!cut.empty()) return {std::move(cut), false, concat("cut after a sentence: ", found.reason), std::move(text)};
+    if (!cut.empty()) return {std::move(cut), false, concat("cut after a sentence: ", found.reason), excerpt(text)};
   }
   if (found.ok()) return {std::move(text)};
-  return {class_template(name), true, concat(to_string(found.fault), ": ", found.reason), std::move(text)};
+  return {class_template(name), true, concat(to_string(found.fault), ": ", found.reason), excerpt(text)};
 }
 
 /// The same for a generator's result.

@@ -95,6 +95,13 @@ void for_each_code_point(std::string_view text, F&& f) {
   return words;
 }
 
+/// The first so many bytes of a text, cut where a character ends, with "..." where something was cut.
+[[nodiscard]] inline std::string excerpt(std::string_view text, std::size_t most = 300) {
+  if (text.size() <= most) return std::string(text);
+  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
+  return std::string(text.substr(0, most)) + "...";
+}
+
 /// White space as single blanks and none at the ends; curly quotes straight; list marks ("- ", "3. ", "* ") and quotes around the
 /// whole taken off. Nothing else is changed: in particular nothing is repaired.
 [[nodiscard]] inline std::string tidy_text(std::string_view text) {

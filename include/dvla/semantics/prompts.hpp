@@ -86,7 +86,7 @@ struct answered_attributes {
     auto text = tidy_text(item.get_ref<std::string const&>());
     auto found_fault = screen_text(text, attribute_limits);
     if (found_fault.ok()) out.attributes.push_back(std::move(text));
-    else out.rejected.push_back({std::move(text), found_fault.fault, std::move(found_fault.reason)});
+    else out.rejected.push_back({excerpt(text), found_fault.fault, std::move(found_fault.reason)});
   }
   if (out.attributes.empty())
     out.failure = out.rejected.empty() ? std::string("the answer lists no attribute")

@@ -122,7 +122,7 @@ class selector {
         if (found.ok()) seen.push_back(std::move(words));
       }
       if (found.ok()) out_.candidates.push_back(std::move(text));
-      else drop(std::move(text), found.fault, std::move(found.reason));
+      else drop(excerpt(text), found.fault, std::move(found.reason));
     }
   }
 
