@@ -46,6 +46,7 @@ TEST_CASE("The gradients of smooth functions equal difference quotients") {
   CHECK(unary([](auto const& x) { return sigmoid(x); }, -4, 4) <= bound);
   CHECK(unary([](auto const& x) { return erf(x); }, -2, 2) <= bound);
   CHECK(unary([](auto const& x) { return gelu(x); }, -4, 4) <= bound);
+  CHECK(unary([](auto const& x) { return quick_gelu(x); }, -4, 4) <= bound);
   CHECK(unary([](auto const& x) { return -x; }, -2, 2) <= bound);
 }
 

@@ -30,11 +30,30 @@ template <class T, class S>
   return {data == nullptr ? nullptr : data + part * width, {s[1] * token, s[4], token}};
 }
 
+/// The kernels of a mask on a device, found by the device. One that has none for causal attention is named by the compiler: an
+/// unmasked kernel in its place would compile and be wrong.
+template <attention_mask Mask, class Device, class... Arguments>
+void forward_attention(Device const& device, Arguments const&... arguments) {
+  if constexpr (Mask == attention_mask::none) {
+    attention_forward(device, arguments...);
+  } else {
+    constexpr bool exists = requires { causal_attention_forward(device, arguments...); };
+    static_assert(exists, "causal attention has no kernel on this device; compute it on dvla::cpu");
+    if constexpr (exists) causal_attention_forward(device, arguments...);
+  }
+}
+template <attention_mask Mask, class Device, class... Arguments>
+void backward_attention(Device const& device, Arguments const&... arguments) {
+  if constexpr (Mask == attention_mask::none) attention_backward(device, arguments...);
+  else if constexpr (requires { causal_attention_backward(device, arguments...); }) causal_attention_backward(device, arguments...);
+}
+
 }  // namespace detail
 
 /// softmax(scale q k^T) v head by head. q (B, Nq, H, D), k and v (B, Nk, H, D) give (B, Nq, H, D). An operand of shape
-/// (N, H, D) is shared by all images. Scale 1/sqrt(D) is the usual one.
-template <class Q, class K, class V>
+/// (N, H, D) is shared by all images. Scale 1/sqrt(D) is the usual one. attention<attention_mask::causal> hides from query i the keys
+/// behind i; it takes as many keys as queries and is for the CPU.
+template <attention_mask Mask = attention_mask::none, class Q, class K, class V>
   requires detail::one_element_type<Q, K, V>
 [[nodiscard]] auto attention(Q const& queries, K const& keys, V const& values, double scale) {
   auto const q = detail::input(queries);
@@ -59,6 +78,7 @@ template <class Q, class K, class V>
   if constexpr (rq == 4 && rk == 4) detail::expect_extent("attention", q.shape(), 0, k.shape(), 0);
   std::size_t const batch = rq == 4 ? q.shape()[0] : rk == 4 ? k.shape()[0] : 1;
   kernels::attention_shape const sizes{batch, q.shape()[rq - 2], q.shape()[rq - 3], k.shape()[rk - 3], q.shape()[rq - 1]};
+  if constexpr (Mask == attention_mask::causal) detail::expect_extent("causal attention", q.shape(), rq - 3, k.shape(), rk - 3);
 
   auto& context = detail::context_among(q, k, v);
   constexpr std::size_t static_batch = rq == 4 ? SQ::statics[0] : rk == 4 ? SK::statics[0] : 1;
@@ -67,7 +87,7 @@ template <class Q, class K, class V>
   bool const keep = recorded(context, q, k, v);
   auto lse = make_variable<arithmetic_t<T>>(context, shape<dyn>(keep ? batch * sizes.heads * sizes.queries : 1));
   auto const factor = static_cast<arithmetic_t<T>>(scale);
-  attention_forward(context.device(), sizes, factor, detail::head_operand<T const>(q, q.data_pointer()),
+  detail::forward_attention<Mask>(context.device(), sizes, factor, detail::head_operand<T const>(q, q.data_pointer()),
                     detail::head_operand<T const>(k, k.data_pointer()), detail::head_operand<T const>(v, v.data_pointer()),
                     detail::head_operand<T>(y, y.data_pointer()), keep ? lse.data_pointer() : nullptr);
   if constexpr (std::remove_reference_t<decltype(context)>::records) {
@@ -76,7 +96,7 @@ template <class Q, class K, class V>
         auto const dq = q.add_gradient(), dk = k.add_gradient(), dv = v.add_gradient();
         for (auto const& [target, count] : {std::pair{dq, q.size()}, std::pair{dk, k.size()}, std::pair{dv, v.size()}})
           if (target && !target.accumulate) fill(context.device(), count, target.data, T(0));
-        attention_backward(context.device(), sizes, factor, detail::head_operand<T const>(q, q.data_pointer()),
+        detail::backward_attention<Mask>(context.device(), sizes, factor, detail::head_operand<T const>(q, q.data_pointer()),
                            detail::head_operand<T const>(k, k.data_pointer()), detail::head_operand<T const>(v, v.data_pointer()),
                            detail::head_operand<T const>(y, y.data_pointer()), static_cast<arithmetic_t<T> const*>(lse.data_pointer()),
                            detail::head_operand<T const>(y, dy), detail::head_operand<T>(q, dq.data), detail::head_operand<T>(k, dk.data),
@@ -86,8 +106,8 @@ template <class Q, class K, class V>
   return y;
 }
 
-/// Self-attention of a packed projection (B, N, 3, H, D), parts in the order q, k, v: (B, N, H, D).
-template <class X>
+/// Self-attention of a packed projection (B, N, 3, H, D), parts in the order q, k, v: (B, N, H, D). The mask is attention()'s.
+template <attention_mask Mask = attention_mask::none, class X>
 [[nodiscard]] auto self_attention(X const& packed, double scale) {
   auto const x = detail::input(packed);
   using S = typename std::remove_cvref_t<decltype(x)>::shape_type;
@@ -101,7 +121,7 @@ template <class X>
   auto lse = make_variable<arithmetic_t<T>>(context, shape<dyn>(keep ? s[0] * s[3] * s[1] : 1));
   auto const factor = static_cast<arithmetic_t<T>>(scale);
   T const* const data = x.data_pointer();
-  attention_forward(context.device(), sizes, factor, detail::packed_operand(s, 0, data), detail::packed_operand(s, 1, data),
+  detail::forward_attention<Mask>(context.device(), sizes, factor, detail::packed_operand(s, 0, data), detail::packed_operand(s, 1, data),
                     detail::packed_operand(s, 2, data), detail::head_operand<T>(y, y.data_pointer()),
                     keep ? lse.data_pointer() : nullptr);
   if constexpr (std::remove_reference_t<decltype(context)>::records) {
@@ -110,7 +130,7 @@ template <class X>
         auto const dx = x.add_gradient();
         auto const& extents = x.shape();
         T const* const values = x.data_pointer();
-        attention_backward(context.device(), sizes, factor, detail::packed_operand(extents, 0, values),
+        detail::backward_attention<Mask>(context.device(), sizes, factor, detail::packed_operand(extents, 0, values),
                            detail::packed_operand(extents, 1, values), detail::packed_operand(extents, 2, values),
                            detail::head_operand<T const>(y, y.data_pointer()), static_cast<arithmetic_t<T> const*>(lse.data_pointer()),
                            detail::head_operand<T const>(y, dy), detail::packed_operand(extents, 0, dx.data),

@@ -51,6 +51,11 @@ template <detail::tensor_like X>
 [[nodiscard]] auto gelu(X&& x) {
   return apply<op::gelu>(static_cast<X&&>(x));
 }
+/// x sigmoid(1.702 x): what CLIP has in place of gelu.
+template <detail::tensor_like X>
+[[nodiscard]] auto quick_gelu(X&& x) {
+  return apply<op::quick_gelu>(static_cast<X&&>(x));
+}
 /// max(x, 0); its derivative at 0 is 0.
 template <detail::tensor_like X>
 [[nodiscard]] auto relu(X&& x) {

@@ -229,6 +229,20 @@ struct gelu : uses_all {
   }
 };
 
+/// x sigmoid(1.702 x), the approximation of gelu that CLIP was trained with (Hendrycks and Gimpel 2016).
+struct quick_gelu : uses_all {
+  static constexpr double slope = 1.702;
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V a) {
+    return a * sigmoid::apply(a * literal<V>(slope));
+  }
+  template <std::size_t, class V>
+  DVLA_HD DVLA_INLINE static V derivative(V g, V, V a) {
+    V const s = sigmoid::apply(a * literal<V>(slope));
+    return g * s * (literal<V>(1) + a * literal<V>(slope) * (literal<V>(1) - s));
+  }
+};
+
 struct relu : uses_all {
   template <class V>
   DVLA_HD DVLA_INLINE static V apply(V a) {

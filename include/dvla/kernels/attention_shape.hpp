@@ -6,6 +6,10 @@
 #include <dvla/core/config.hpp>
 
 namespace dvla::inline DVLA_ABI {
+
+/// Which keys a query sees: all, or those up to its own place (a text read from left to right).
+enum class attention_mask { none, causal };
+
 namespace kernels {
 
 /// Heads of `queries` rows that attend to `keys` rows, head by head of every image.

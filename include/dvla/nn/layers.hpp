@@ -23,11 +23,15 @@ struct linear {
   linear() = default;
   /// For a number of outputs known at run time only (Out = dyn).
   explicit linear(std::size_t outputs)
-    requires(Out == dyn)
+    requires(Out == dyn && In != dyn)
       : weight(shape<Out, In>(outputs)), bias(shape<Out>(outputs)) {}
+  /// For inputs and outputs known at run time only.
+  linear(std::size_t inputs, std::size_t outputs)
+    requires(Out == dyn && In == dyn)
+      : weight(shape<Out, In>(outputs, inputs)), bias(shape<Out>(outputs)) {}
 
   void initialise(initialiser& init) {
-    double const bound = 1 / std::sqrt(static_cast<double>(In));
+    double const bound = 1 / std::sqrt(static_cast<double>(weight.shape()[1]));
     init.uniform(weight, bound);
     init.uniform(bias, bound);
   }
@@ -157,12 +161,19 @@ template <std::size_t Columns, class T = float>
 struct layer_norm {
   parameter<shape<Columns>, T> weight, bias;
   static constexpr auto members = fields("weight", &layer_norm::weight, "bias", &layer_norm::bias);
+  double eps = 1e-5;
+
+  layer_norm() = default;
+  /// For a number of columns known at run time only.
+  explicit layer_norm(std::size_t columns, double small = 1e-5)
+    requires(Columns == dyn)
+      : weight(shape<Columns>(columns)), bias(shape<Columns>(columns)), eps(small) {}
 
   void initialise(initialiser& init) {
     init.constant(weight, 1);
     init.constant(bias, 0);
   }
-  auto operator()(auto const& x) const { return dvla::layer_norm(x, weight, bias); }
+  auto operator()(auto const& x) const { return dvla::layer_norm(x, weight, bias, eps); }
 };
 
 }  // namespace nn

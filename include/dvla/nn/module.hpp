@@ -82,6 +82,9 @@ auto scalar_of() {
 
 }  // namespace detail
 
+/// Whether parameters have memory for gradients: a model that is only read has none.
+enum class gradient_memory { allocated, none };
+
 /// All parameters of a model in one flat buffer, their gradients in a second and its statistics in a third. Keep it alive as
 /// long as the model is used; the model's parameters point into it.
 template <class T = float, class Device = cpu>
@@ -94,9 +97,11 @@ class parameters {
     std::size_t offset, count;  // in elements, within the buffer of its kind
   };
 
-  /// Lays the model out and binds it; every element is zero.
+  /// Lays the model out and binds it; every element is zero. Without memory for gradients nothing can be learned: an optimizer
+  /// cannot be made of them.
   template <class Model>
-  explicit parameters(Model& model, Device device = {}) : device_(device) {
+  explicit parameters(Model& model, Device device = {}, gradient_memory memory = gradient_memory::allocated)
+      : device_(device), learns_(memory == gradient_memory::allocated) {
     for_each_parameter(model, [&](std::string const& name, auto& p) { add(name, p.published_layout(), p.kind, p.size()); });
     allocate();
     std::size_t i = 0;
@@ -111,6 +116,8 @@ class parameters {
   [[nodiscard]] tensor<T, shape<dyn>, Device>& statistics() { return statistics_; }
   [[nodiscard]] tensor<T, shape<dyn>, Device> const& statistics() const { return statistics_; }
   [[nodiscard]] Device const& device() const { return device_; }
+  /// Whether there is memory for gradients.
+  [[nodiscard]] bool learns() const { return learns_; }
 
   /// The elements of an entry, in the model's memory order.
   [[nodiscard]] T* data(entry const& e) { return (e.kind == role::weight ? weights_ : statistics_).data() + e.offset; }
@@ -119,7 +126,10 @@ class parameters {
   /// The elements of an entry in host memory, in the model's memory order.
   [[nodiscard]] std::vector<T> read(entry const& e) const { return host_copy(data(e), e.count); }
   /// The gradient of a weight in host memory.
-  [[nodiscard]] std::vector<T> read_gradient(entry const& e) const { return host_copy(gradients_.data() + e.offset, e.count); }
+  [[nodiscard]] std::vector<T> read_gradient(entry const& e) const {
+    expect(learns_, "parameter ", e.name, " has no gradient: its model was laid out without memory for gradients");
+    return host_copy(gradients_.data() + e.offset, e.count);
+  }
   /// Replaces the elements of an entry; weights_changed() is to follow the last one.
   void write(entry const& e, std::span<T const> host) {
     expect(host.size() == e.count, "parameter ", e.name, " has ", e.count, " elements, but ", host.size(), " were given");
@@ -155,7 +165,7 @@ class parameters {
     std::size_t weights = 0, statistics = 0;
     for (auto const& e : entries_) (e.kind == role::weight ? weights : statistics) = padded_end(e);
     weights_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
-    gradients_ = tensor<T, shape<dyn>, Device>(shape<dyn>(weights));
+    gradients_ = tensor<T, shape<dyn>, Device>(shape<dyn>(learns_ ? weights : 0));
     statistics_ = tensor<T, shape<dyn>, Device>(shape<dyn>(statistics));
     if constexpr (rounds) rounded_ = tensor<bfloat16, shape<dyn>, Device>(shape<dyn>(weights));
   }
@@ -163,7 +173,8 @@ class parameters {
   template <class P>
   void bind(entry const& e, P& p) {
     if (e.kind == role::weight)
-      p.bind(device_, weights_.data() + e.offset, gradients_.data() + e.offset, rounds ? rounded_.data() + e.offset : nullptr);
+      p.bind(device_, weights_.data() + e.offset, learns_ ? gradients_.data() + e.offset : nullptr,
+             rounds ? rounded_.data() + e.offset : nullptr);
     else p.bind(device_, statistics_.data() + e.offset, nullptr);
   }
 
@@ -179,6 +190,7 @@ class parameters {
   static constexpr std::size_t padding = 16;  // elements: every parameter starts on a cache line
 
   Device device_;
+  bool learns_;
   std::vector<entry> entries_;
   tensor<T, shape<dyn>, Device> weights_{shape<dyn>(0)}, gradients_{shape<dyn>(0)}, statistics_{shape<dyn>(0)};
   tensor<bfloat16, shape<dyn>, Device> rounded_{shape<dyn>(0)};

@@ -26,6 +26,8 @@ struct flat_range {
 /// The stretches of the groups, neighbours joined.
 template <class T, class D>
 [[nodiscard]] std::vector<flat_range> group_ranges(parameters<T, D> const& weights, std::vector<parameter_group> const& groups) {
+  expect(weights.learns(), "optimizer: the parameters have no memory for gradients; lay the model out with ",
+         "gradient_memory::allocated");
   std::vector<flat_range> ranges;
   std::vector<bool> used(groups.size(), false);
   for (auto const& e : weights.entries()) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,6 +28,20 @@ namespace dvla::inline DVLA_ABI {
 class hashed_encoder {
  public:
   static constexpr std::size_t dim = 512;
+
+  [[nodiscard]] static std::size_t width() { return dim; }
+  [[nodiscard]] static std::string identity() { return "hashed n-grams 1"; }
+
+  /// Unit rows, one a text; see text_encoder. Throws for a text that holds no word.
+  [[nodiscard]] std::vector<float> encode(std::span<std::string const> texts) const {
+    std::vector<float> rows;
+    rows.reserve(texts.size() * dim);
+    for (auto const& text : texts) {
+      auto const row = encode(std::string_view(text));
+      rows.insert(rows.end(), row.begin(), row.end());
+    }
+    return rows;
+  }
 
   /// The text (UTF-8) as a unit vector of `dim` numbers. Throws when the text holds no word.
   [[nodiscard]] std::vector<float> encode(std::string_view text) const {

@@ -18,11 +18,10 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace head_product {
 
-/// Replaces a row of scores by exp(score - max), pads by 0; returns max and sum.
+/// Replaces the first `keys` scores of a row of `width` by exp(score - max), the rest by 0; returns max and sum.
 template <class T>
-DVLA_INLINE std::pair<T, T> exponentiate_row(std::size_t keys, T* scores) {
+DVLA_INLINE std::pair<T, T> exponentiate_row(std::size_t keys, std::size_t width, T* scores) {
   constexpr T infinity = std::numeric_limits<T>::infinity();
-  std::size_t const width = padded<T>(keys);
   for (std::size_t j = keys; j < width; ++j) scores[j] = -infinity;
   batch<T> largest = simd::load(scores);
   for (std::size_t j = lanes<T>; j < width; j += lanes<T>) largest = xsimd::max(largest, simd::load(scores + j));
@@ -36,8 +35,9 @@ DVLA_INLINE std::pair<T, T> exponentiate_row(std::size_t keys, T* scores) {
   return {top, simd::reduce_add(sum)};
 }
 
-/// One head: k^T and v are packed in `keys_t` and `values`; scores and result hold tile_rows rows.
-template <class T>
+/// One head: k^T and v are packed in `keys_t` and `values`; scores and result hold tile_rows rows. Hidden scores are computed as well,
+/// and left aside: a tile of rows has one shape.
+template <attention_mask Mask, class T>
 void attend(attention_shape const& shape, T const* q, std::size_t q_row, T const* keys_t, T const* values, T* scores, T* result,
             T* o, std::size_t o_row, T* lse) {
   std::size_t const width = padded<T>(shape.keys), out_width = padded<T>(shape.head_dim);
@@ -46,7 +46,7 @@ void attend(attention_shape const& shape, T const* q, std::size_t q_row, T const
     multiply<T>(rows, shape.keys, {shape.head_dim, q + first * q_row, q_row, 1, keys_t, scores, width, false});
     T inverse[tile_rows];
     for (std::size_t i = 0; i < rows; ++i) {
-      auto const [top, sum] = exponentiate_row(shape.keys, scores + i * width);
+      auto const [top, sum] = exponentiate_row(visible_keys<Mask>(shape.keys, first + i), width, scores + i * width);
       inverse[i] = T(1) / sum;
       if (lse != nullptr) lse[first + i] = top + std::log(sum);
     }
@@ -56,15 +56,10 @@ void attend(attention_shape const& shape, T const* q, std::size_t q_row, T const
   });
 }
 
-}  // namespace head_product
-
-/// o = softmax(scale q k^T) v per head, for q [batch, heads, queries, head_dim] and k, v [batch, heads, keys, head_dim] at the
-/// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
-/// scaled scores. Any lengths; scratch is two copies of a head's keys.
-template <class T>
-void attention_forward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q,
-                       attention_operand<T const> k, attention_operand<T const> v, attention_operand<T> o, T* lse) {
-  using namespace head_product;
+/// Every head of every image.
+template <attention_mask Mask, class T>
+void forward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q, attention_operand<T const> k,
+             attention_operand<T const> v, attention_operand<T> o, T* lse) {
   std::size_t const width = padded<T>(shape.keys), out_width = padded<T>(shape.head_dim);
   parallel_for(device.pool, shape.batch * shape.heads, heads_per_task(shape), [&](std::size_t begin, std::size_t end) {
     detail::scratch<T> const memory(width * shape.head_dim + shape.keys * out_width + tile_rows * (width + out_width));
@@ -76,10 +71,28 @@ void attention_forward(cpu const& device, attention_shape const& shape, T scale,
       std::size_t const image = i / shape.heads, head = i % shape.heads;
       pack_transposed(shape.head_dim, shape.keys, k.at(image, head), k.strides.token, scale, keys_t);
       pack(shape.keys, shape.head_dim, v.at(image, head), v.strides.token, values);
-      attend(shape, q.at(image, head), q.strides.token, keys_t, values, scores, result, o.at(image, head), o.strides.token,
+      attend<Mask>(shape, q.at(image, head), q.strides.token, keys_t, values, scores, result, o.at(image, head), o.strides.token,
              lse == nullptr ? nullptr : lse + i * shape.queries);
     }
   });
+}
+
+}  // namespace head_product
+
+/// o = softmax(scale q k^T) v per head, for q [batch, heads, queries, head_dim] and k, v [batch, heads, keys, head_dim] at the
+/// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
+/// scaled scores. Any lengths; scratch is two copies of a head's keys.
+template <class T>
+void attention_forward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q,
+                       attention_operand<T const> k, attention_operand<T const> v, attention_operand<T> o, T* lse) {
+  head_product::forward<attention_mask::none>(device, shape, scale, q, k, v, o, lse);
+}
+
+/// The same where query i sees keys 0 .. i alone; there are as many keys as queries.
+template <class T>
+void causal_attention_forward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q,
+                              attention_operand<T const> k, attention_operand<T const> v, attention_operand<T> o, T* lse) {
+  head_product::forward<attention_mask::causal>(device, shape, scale, q, k, v, o, lse);
 }
 
 }  // namespace kernels

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 
 #include <dvla/core/parallel.hpp>
 #include <dvla/core/simd.hpp>
@@ -64,9 +65,13 @@ DVLA_INLINE T dot(std::size_t n, T const* a, T const* b) {
   return simd::reduce_add(sum);
 }
 
-/// p = exp(s - lse) and ds = p (dp - delta), where s and dp lie on entry; delta = do . o of the row.
-template <class T>
-DVLA_INLINE void score_gradient_row(std::size_t width, T lse, T delta, T* weights, T* d_scores) {
+/// p = exp(s - lse) and ds = p (dp - delta), where s and dp lie on entry; delta = do . o of the row. Both are 0 for keys that a masked
+/// query does not see.
+template <attention_mask Mask, class T>
+DVLA_INLINE void score_gradient_row(std::size_t visible, std::size_t width, T lse, T delta, T* weights, T* d_scores) {
+  if constexpr (Mask != attention_mask::none) {
+    for (std::size_t j = visible; j < width; ++j) weights[j] = -std::numeric_limits<T>::infinity(), d_scores[j] = T(0);
+  }
   for (std::size_t j = 0; j < width; j += lanes<T>) {
     batch<T> const p = exp_bounded(simd::load(weights + j) - batch<T>(lse));
     simd::store(weights + j, p);
@@ -75,7 +80,7 @@ DVLA_INLINE void score_gradient_row(std::size_t width, T lse, T delta, T* weight
 }
 
 /// The gradients of one head.
-template <class T>
+template <attention_mask Mask, class T>
 void attend_backward(attention_shape const& shape, T scale, head_rows<T const> q, head_rows<T const> k, head_rows<T const> v,
                      head_rows<T const> o, T const* lse, head_rows<T const> d_o, head_rows<T> dq, head_rows<T> dk, head_rows<T> dv,
                      bool const (&accumulate)[3], backward_scratch<T>& s) {
@@ -94,7 +99,8 @@ void attend_backward(attention_shape const& shape, T scale, head_rows<T const> q
       multiply<T>(bottom - top, shape.keys, {dim, d_o_block + top * d_o.row, d_o.row, 1, s.values_t, d_scores, s.width, false});
       for (std::size_t i = top; i < bottom; ++i) {
         T const delta = dot(dim, d_o_block + i * d_o.row, o.data + (first + i) * o.row);
-        score_gradient_row(s.width, lse[first + i], delta, s.weights + i * s.width, s.d_scores + i * s.width);
+        score_gradient_row<Mask>(visible_keys<Mask>(shape.keys, first + i), s.width, lse[first + i], delta, s.weights + i * s.width,
+                                 s.d_scores + i * s.width);
       }
     });
     if (dq.data != nullptr) {
@@ -117,6 +123,33 @@ void attend_backward(attention_shape const& shape, T scale, head_rows<T const> q
     put_row(dim, s.d_values + j * s.depth, T(1), dv.data + j * dv.row, accumulate[2]);
 }
 
+/// Every head of every image.
+template <attention_mask Mask, class T>
+void backward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q, attention_operand<T const> k,
+              attention_operand<T const> v, attention_operand<T const> o, T const* lse, attention_operand<T const> d_o,
+              attention_operand<T> dq, attention_operand<T> dk, attention_operand<T> dv, bool accumulate) {
+  auto const shared = [](attention_operand<T> const& gradient) { return gradient.data != nullptr && gradient.strides.batch == 0; };
+  auto const one_head = [&](std::size_t image, std::size_t head, backward_scratch<T>& memory) {
+    auto const rows = [&](auto const& operand) { return rows_of(operand, image, head); };
+    bool const add[3] = {accumulate || (image != 0 && shared(dq)), accumulate || (image != 0 && shared(dk)),
+                         accumulate || (image != 0 && shared(dv))};
+    attend_backward<Mask>(shape, scale, rows(q), rows(k), rows(v), rows(o), lse + (image * shape.heads + head) * shape.queries, rows(d_o),
+                    rows(dq), rows(dk), rows(dv), add, memory);
+  };
+  if (shared(dq) || shared(dk) || shared(dv)) {  // a task owns a head and takes the images in order
+    parallel_for(device.pool, shape.heads, 1, [&](std::size_t begin, std::size_t end) {
+      backward_scratch<T> memory(shape);
+      for (std::size_t head = begin; head < end; ++head)
+        for (std::size_t image = 0; image < shape.batch; ++image) one_head(image, head, memory);
+    });
+  } else {
+    parallel_for(device.pool, shape.batch * shape.heads, heads_per_task(shape), [&](std::size_t begin, std::size_t end) {
+      backward_scratch<T> memory(shape);
+      for (std::size_t i = begin; i < end; ++i) one_head(i / shape.heads, i % shape.heads, memory);
+    });
+  }
+}
+
 }  // namespace head_product
 
 /// The gradients of attention_forward(), from its inputs, its result o with lse, and the result's gradient d_o. Each of dq,
@@ -128,27 +161,16 @@ void attention_backward(cpu const& device, attention_shape const& shape, T scale
                         attention_operand<T const> k, attention_operand<T const> v, attention_operand<T const> o, T const* lse,
                         attention_operand<T const> d_o, attention_operand<T> dq, attention_operand<T> dk, attention_operand<T> dv,
                         bool accumulate) {
-  using namespace head_product;
-  auto const shared = [](attention_operand<T> const& gradient) { return gradient.data != nullptr && gradient.strides.batch == 0; };
-  auto const backward = [&](std::size_t image, std::size_t head, backward_scratch<T>& memory) {
-    auto const rows = [&](auto const& operand) { return rows_of(operand, image, head); };
-    bool const add[3] = {accumulate || (image != 0 && shared(dq)), accumulate || (image != 0 && shared(dk)),
-                         accumulate || (image != 0 && shared(dv))};
-    attend_backward(shape, scale, rows(q), rows(k), rows(v), rows(o), lse + (image * shape.heads + head) * shape.queries, rows(d_o),
-                    rows(dq), rows(dk), rows(dv), add, memory);
-  };
-  if (shared(dq) || shared(dk) || shared(dv)) {  // a task owns a head and takes the images in order
-    parallel_for(device.pool, shape.heads, 1, [&](std::size_t begin, std::size_t end) {
-      backward_scratch<T> memory(shape);
-      for (std::size_t head = begin; head < end; ++head)
-        for (std::size_t image = 0; image < shape.batch; ++image) backward(image, head, memory);
-    });
-  } else {
-    parallel_for(device.pool, shape.batch * shape.heads, heads_per_task(shape), [&](std::size_t begin, std::size_t end) {
-      backward_scratch<T> memory(shape);
-      for (std::size_t i = begin; i < end; ++i) backward(i / shape.heads, i % shape.heads, memory);
-    });
-  }
+  head_product::backward<attention_mask::none>(device, shape, scale, q, k, v, o, lse, d_o, dq, dk, dv, accumulate);
+}
+
+/// The same for causal_attention_forward().
+template <class T>
+void causal_attention_backward(cpu const& device, attention_shape const& shape, T scale, attention_operand<T const> q,
+                               attention_operand<T const> k, attention_operand<T const> v, attention_operand<T const> o, T const* lse,
+                               attention_operand<T const> d_o, attention_operand<T> dq, attention_operand<T> dk, attention_operand<T> dv,
+                               bool accumulate) {
+  head_product::backward<attention_mask::causal>(device, shape, scale, q, k, v, o, lse, d_o, dq, dk, dv, accumulate);
 }
 
 }  // namespace kernels

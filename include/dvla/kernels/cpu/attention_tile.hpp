@@ -178,6 +178,12 @@ DVLA_INLINE void put_row(std::size_t n, T const* from, T factor, T* to, bool acc
   for (; i < n; ++i) to[i] = accumulate ? to[i] + factor * from[i] : factor * from[i];
 }
 
+/// How many of the keys, from the first on, a query sees.
+template <attention_mask Mask>
+constexpr std::size_t visible_keys(std::size_t keys, std::size_t query) {
+  return Mask == attention_mask::causal ? std::min(query + 1, keys) : keys;
+}
+
 /// How many heads one task takes: enough of them that waking a thread is worth it.
 inline std::size_t heads_per_task(attention_shape const& shape) {
   return 1 + (std::size_t{1} << 19) / (1 + shape.queries * shape.keys * shape.head_dim);
