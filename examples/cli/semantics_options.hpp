@@ -30,7 +30,7 @@ struct select_options {
   std::string texts, out, mode = "progressive";
   encoder_options encoder;
   std::size_t k = 4;
-  double duplicate = 0.95;
+  double duplicate = 0.9;
   std::optional<double> foreign;
 };
 

@@ -147,7 +147,7 @@ namespace detail {
 /// Words that say nothing of how a thing looks, alone or together.
 [[nodiscard]] inline bool is_empty_word(std::string_view word) {
   constexpr std::string_view words[] = {
-      "a",        "an",       "the",      "and",      "or",        "of",         "in",          "with",       "its",       "is",
+      "a",        "an",       "the",      "and",      "or",        "of",         "in",          "with",       "its",       "is",         "for",       "on",
       "appearance", "look",   "looks",    "cute",     "nice",      "beautiful",  "typical",     "distinctive", "distinguishing", "unique",
       "recognisable", "recognizable", "feature", "features", "attribute", "attributes", "characteristic", "characteristics", "shape", "color",
       "colour",   "colors",   "colours",  "size",     "texture",   "pattern",    "object",      "thing",      "item",      "image",

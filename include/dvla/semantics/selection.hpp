@@ -21,7 +21,7 @@ enum class selection_mode { progressive, one_shot, none };
 struct selection_settings {
   selection_mode mode = selection_mode::progressive;
   std::size_t k = 4;
-  double duplicate = 0.95;  ///< progressive: a candidate this similar to one chosen says the same; above 1 only equal words count
+  double duplicate = 0.9;  ///< progressive: a candidate this similar to one chosen says the same; above 1 only equal words count
   double foreign = -9;      ///< progressive: a candidate must stand this many deviations above its mean over the other classes
 };
 
