@@ -99,7 +99,6 @@ void add_generate(CLI::App& app, generate_options& o) {
   app.add_option("--max-tokens", o.max_tokens, "of an answer")->capture_default_str();
   app.add_option("--max-requests", o.max_requests, "end after so many requests; 0: no limit")->capture_default_str();
   app.add_option("--max-total-tokens", o.max_total_tokens, "end after so many tokens, asked and answered; 0: no limit")->capture_default_str();
-  app.add_option("--max-minutes", o.max_minutes, "end after so long; 0: no limit")->capture_default_str();
 }
 
 void add_select(CLI::App& app, select_options& o) {

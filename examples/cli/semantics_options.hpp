@@ -23,7 +23,6 @@ struct generate_options {
   bool per_image = false, offline = false, dry_run = false;
   std::string base_url = "http://localhost:8000/v1", model, provider = "openai-compatible", key_variable, ca_file;
   std::size_t concurrency = 4, max_tokens = 512, max_requests = 0, max_total_tokens = 0;
-  double max_minutes = 0;
 };
 
 struct select_options {
