@@ -122,6 +122,23 @@ TEST_CASE("hallucinated, duplicate, generic and hostile attributes that were pla
   CHECK(kept.size() + s.dropped.size() == planted.size());
 }
 
+TEST_CASE("planted attributes are dropped with the hashed encoder, which knows words only") {
+  hashed_encoder const encoder;
+  std::vector<std::string> const planted{"blue", "star shaped", "RED!", "round wheels", "red", "typical appearance", "striped texture", "dotted fur", "large"};
+  selection_settings settings;
+  for (std::size_t k : {4u, 9u}) {
+    settings.k = k;
+    auto const s = select_attributes("large striped red star", planted, encoder, settings);
+    auto const kept = s.attributes();
+    for (auto const* good : {"star shaped", "striped texture", "large"}) CHECK(has(kept, good));
+    CHECK(has(kept, "RED!") + has(kept, "red") == 1);
+    CHECK(why(s, "red") == text_fault::duplicate);
+    CHECK(why(s, "typical appearance") == text_fault::generic);
+    if (k == 9) continue;
+    for (auto const* bad : {"blue", "round wheels", "dotted fur"}) CHECK(why(s, bad) == text_fault::not_chosen);
+  }
+}
+
 TEST_CASE("progressive selection by itself leaves out what fits least") {
   meaning_encoder const encoder;
   selection_settings settings;
