@@ -139,6 +139,13 @@ TEST_CASE("planted attributes are dropped with the hashed encoder, which knows w
   }
 }
 
+TEST_CASE("a class's whole name again is no attribute, a part of it may be one") {
+  CHECK(screen_generic("a red fox", "red fox").fault == text_fault::generic);
+  CHECK(screen_generic("typical red fox appearance", "red fox").fault == text_fault::generic);
+  CHECK(screen_generic("red", "red fox").ok());
+  CHECK(screen_generic("red fox tail", "red fox").ok());
+}
+
 TEST_CASE("progressive selection by itself leaves out what fits least") {
   meaning_encoder const encoder;
   selection_settings settings;

@@ -172,11 +172,11 @@ namespace detail {
   return detail::screen_length(text, words.size(), limits);
 }
 
-/// Whether an attribute says nothing of this class: only words such as "distinctive shape", or the class's own name.
+/// Whether an attribute says nothing of this class: only words such as "distinctive shape", or the class's whole name again.
 [[nodiscard]] inline screening screen_generic(std::string_view attribute, std::string_view name) {
-  auto const own = words_of(lower_case(name));
-  for (auto const& word : words_of(lower_case(attribute)))
-    if (!detail::is_empty_word(word) && std::find(own.begin(), own.end(), word) == own.end()) return {};
+  auto said = word_set(attribute);
+  std::erase_if(said, detail::is_empty_word);
+  if (!said.empty() && said != word_set(name)) return {};
   return {text_fault::generic, "it says nothing that could be seen of this class rather than of another"};
 }
 
