@@ -43,8 +43,8 @@ class model_folder {
   /// The weights: the file that the path named, or one with a usual name, or the only one of a usual kind. Throws where there is none.
   [[nodiscard]] named_tensors weights() const {
     if (!weights_.empty()) return open_tensors(weights_);
-    if (auto const usual = first_of({"model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"}))
-      return open_tensors(*usual);
+    auto const usual = first_of({"model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"});
+    if (usual) return open_tensors(*usual);
     std::vector<std::filesystem::path> found;
     for (auto const& entry : std::filesystem::directory_iterator(folder_)) {
       auto const kind = entry.path().extension();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dvla/semantics/any_text_encoder.hpp>
+#include <dvla/semantics/clip_encoder.hpp>
 #include <dvla/semantics/hashed_encoder.hpp>
 #include <dvla/semantics/sentence_encoder.hpp>
 
@@ -10,13 +11,13 @@ namespace dvla::inline DVLA_ABI {
 /// What an encoder is to do beside its kind; the hashed one takes any text as it is.
 struct text_encoder_options {
   long_text longer = long_text::truncate;
-  bool allow_special = false;  ///< literal marks such as <|endoftext|> or [SEP] are those marks; otherwise plain characters
-  executor* pool = nullptr;    ///< texts are spread over its threads; it must outlive the encoder
+  clip_cleaning cleaning = clip_cleaning::openai;  ///< of CLIP's texts
+  executor* pool = nullptr;  ///< texts are spread over its threads; it must outlive the encoder
 };
 
 /// What the specifications look like, for the help of a tool.
 inline constexpr char const* text_encoder_specifications =
-    "hashed (no weights), minilm:FOLDER or bert:FOLDER (sentence encoders such as all-MiniLM-L6-v2)";
+    "hashed (no weights), minilm:FOLDER or bert:FOLDER (sentence encoders such as all-MiniLM-L6-v2), clip:FOLDER (CLIP's text tower)";
 
 /// Opens the encoder that a specification names. Throws for an unknown kind and for files that are missing or do not fit.
 [[nodiscard]] inline any_text_encoder open_text_encoder(std::string const& specification, text_encoder_options const& options = {}) {
@@ -25,9 +26,10 @@ inline constexpr char const* text_encoder_specifications =
   std::string const path = colon == std::string::npos ? std::string() : specification.substr(colon + 1);
   if (kind == "hashed" && colon == std::string::npos) return hashed_encoder{};
   bool const bert = kind == "minilm" || kind == "bert";
-  expect(bert, "text encoder '", specification, "': the kind is not known; give ", text_encoder_specifications);
+  expect(bert || kind == "clip", "text encoder '", specification, "': the kind is not known; give ", text_encoder_specifications);
   expect(!path.empty(), "text encoder '", specification, "': give the model's folder behind the colon, ", kind, ":FOLDER");
-  return sentence_encoder(path, {options.longer, options.allow_special, options.pool});
+  if (kind == "clip") return clip_encoder(path, {options.cleaning, options.longer, {}, options.pool});
+  return sentence_encoder(path, {options.longer, options.pool});
 }
 
 }  // namespace dvla::inline DVLA_ABI

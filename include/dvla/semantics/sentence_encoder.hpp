@@ -13,8 +13,7 @@ namespace dvla::inline DVLA_ABI {
 /// How a sentence encoder reads texts.
 struct sentence_encoder_options {
   long_text longer = long_text::truncate;
-  bool allow_special = false;  ///< see wordpiece_options
-  executor* pool = nullptr;    ///< texts are spread over its threads
+  executor* pool = nullptr;  ///< texts are spread over its threads
 };
 
 /// WordPiece ids, a BERT, and the mean of the tokens' vectors (or the first one, as the folder's 1_Pooling says), to unit length.
@@ -32,8 +31,8 @@ class sentence_encoder {
     open_tokenizer(folder);
     open_pooling(folder);
     identity_ = concat("bert-sentence weights ", detail::weights_hash(*weights_, options_.pool), " vocabulary ", vocabulary_hash_,
-                       options_.allow_special ? " special-marks" : "", lower_case_ ? "" : " cased", " pooling ", first_token_ ? "first" : "mean",
-                       " tokens ", limit_, ' ', to_string(options_.longer));
+                       lower_case_ ? "" : " cased", " pooling ", first_token_ ? "first" : "mean", " tokens ", limit_, ' ',
+                       to_string(options_.longer));
   }
 
   [[nodiscard]] std::size_t width() const { return model_->config().width; }
@@ -42,9 +41,8 @@ class sentence_encoder {
 
   /// Unit rows, one a text; see text_encoder.
   [[nodiscard]] std::vector<float> encode(std::span<std::string const> texts) const {
-    // A product of 4096 or more terms may be summed in parts that depend on its number of rows: then texts go one by one.
-    std::size_t const together = model_->config().hidden < 4096 ? 32 : 1;
-    return detail::encode_texts(*tokenizer_, texts, limit_, options_.longer, width(), together, options_.pool,
+    auto const& c = model_->config();
+    return detail::encode_texts(*tokenizer_, texts, limit_, options_.longer, c.width, detail::rows_together(c), options_.pool,
                                 [&](std::span<std::uint32_t const> ids, std::size_t length, std::span<float> out) {
                                   inference<> context;
                                   auto const rows = (first_token_ ? model_->first_pooled(context, ids, length)
@@ -74,7 +72,8 @@ class sentence_encoder {
   static text_transformer_config sizes(model_folder const& folder, named_tensors const& archive, nlohmann::json const& config) {
     expect(config.is_object(), folder.name(), " has no config.json, which tells a BERT's heads; copy the model's own there");
     auto const kind = folder.value<std::string>(config, "model_type", "bert");
-    expect(kind == "bert", folder.name(), ": a model of type '", kind, "'; sentence encoders here are of type bert, such as all-MiniLM-L6-v2");
+    expect(kind == "bert", folder.name(), ": a model of type '", kind,
+           "'; sentence encoders here are of type bert, such as all-MiniLM-L6-v2");
     text_transformer_config c;
     auto const& table = detail::extents_of(archive, words, 2);
     c.vocabulary = table[0], c.width = table[1];
@@ -101,7 +100,7 @@ class sentence_encoder {
     } else {
       vocabulary = vocabulary_of(folder);
     }
-    tokenizer_ = std::make_unique<wordpiece_tokenizer>(vocabulary, wordpiece_options{lower_case_, options_.allow_special}, source);
+    tokenizer_ = std::make_unique<wordpiece_tokenizer>(vocabulary, wordpiece_options{lower_case_}, source);
     expect(tokenizer_->size() <= model_->config().vocabulary, source, " has ", tokenizer_->size(), " tokens, the model's table ",
            model_->config().vocabulary, " rows; they belong to different models");
     std::string all;
@@ -127,7 +126,8 @@ class sentence_encoder {
     auto const pooling = folder.json("1_Pooling/config.json");
     bool const mean = folder.value(pooling, "pooling_mode_mean_tokens", true);
     first_token_ = !mean && folder.value(pooling, "pooling_mode_cls_token", false);
-    expect(mean || first_token_, folder.name(), ": 1_Pooling asks for neither the mean nor the first token; other poolings are not known here");
+    expect(mean || first_token_, folder.name(),
+           ": 1_Pooling asks for neither the mean nor the first token; other poolings are not known here");
     limit_ = folder.value(folder.json("sentence_bert_config.json"), "max_seq_length", model_->config().positions);
     limit_ = std::min(limit_, model_->config().positions);
     expect(limit_ > 2, folder.name(), ": at most ", limit_, " tokens a text leave no room between [CLS] and [SEP]; check max_seq_length");

@@ -13,6 +13,7 @@
 
 #include <dvla/core/error.hpp>
 #include <dvla/core/parallel.hpp>
+#include <dvla/models/text_transformer.hpp>
 
 namespace dvla::inline DVLA_ABI {
 
@@ -53,7 +54,8 @@ namespace detail {
 
 /// The framed ids of a text as a model of `limit` positions takes them: one sequence, or several whose rows are averaged.
 template <class Tokenizer>
-[[nodiscard]] std::vector<token_sequence> sequences_of(Tokenizer const& tokenizer, std::string_view text, std::size_t limit, long_text how) {
+[[nodiscard]] std::vector<token_sequence> sequences_of(Tokenizer const& tokenizer, std::string_view text, std::size_t limit,
+                                                       long_text how) {
   std::size_t const room = limit - 2;
   auto const framed = [&](token_sequence const& ids, std::size_t first) {
     token_sequence out{tokenizer.begin_id()};
@@ -76,6 +78,10 @@ template <class Tokenizer>
   if (out.empty()) out.push_back(framed(all, 0));
   return out;
 }
+
+/// How many sequences of one length are encoded together. A product of 4096 or more terms may be summed in parts that depend on its
+/// number of rows: then they go one by one, for a row must not depend on its neighbours.
+[[nodiscard]] constexpr std::size_t rows_together(text_transformer_config const& c) { return c.width < 4096 && c.hidden < 4096 ? 32 : 1; }
 
 inline void scale_to_unit(std::span<float> row) {
   double squares = 0;

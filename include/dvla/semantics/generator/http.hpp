@@ -178,10 +178,9 @@ class http_client {
       case CURLE_SSL_ISSUER_ERROR:
         return http_end::untrusted;
       case CURLE_URL_MALFORMAT:
-      case CURLE_UNSUPPORTED_PROTOCOL:
       case CURLE_SSL_CACERT_BADFILE:
         return http_end::unusable;
-      default:
+      default:  // CURLE_UNSUPPORTED_PROTOCOL among them: what came is no HTTP
         return http_end::broken;
     }
   }
