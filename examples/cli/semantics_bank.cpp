@@ -116,7 +116,9 @@ void semantics_encode(encode_options const& o) {
   auto made = dvla::encode_bank(texts, encoder, settings);
   if (o.centre || o.unit) dvla::normalise(made.bank, o.centre, o.unit);
   dvla::write_bank(o.out, made.bank);
-  for (auto const& note : made.notes) std::fprintf(stderr, "%s\n", note.c_str());
+  std::size_t const shown = std::min<std::size_t>(made.notes.size(), 20);
+  for (std::size_t i = 0; i < shown; ++i) std::fprintf(stderr, "%s\n", made.notes[i].c_str());
+  if (shown < made.notes.size()) std::fprintf(stderr, "and %zu more\n", made.notes.size() - shown);
   std::printf("%s: %zu classes, width %zu, levels %s, by %s\n", dvla::detail::bank_paths(o.out).vectors.c_str(), made.bank.classes.size(),
               made.bank.width, o.levels.c_str(), made.bank.encoder.c_str());
 }

@@ -71,6 +71,9 @@ constexpr char about_check[] =
 
 void add_encoder(CLI::App& app, encoder_options& o) {
   app.add_option("--encoder", o.encoder, "hashed, clip:FOLDER or minilm:FOLDER")->capture_default_str();
+  app.add_option("--long-text", o.long_text, "of texts longer than the encoder takes: truncate, sentence-mean or chunk-mean")
+      ->check(CLI::IsMember({"truncate", "sentence-mean", "chunk-mean"}))
+      ->capture_default_str();
   app.add_option("--encoder-cache", o.cache, "folder where vectors of texts are kept");
   app.add_flag("--offline", o.offline, "with --encoder-cache: fail on the first text that is not in it, and name it");
 }

@@ -11,7 +11,7 @@ namespace cli {
 
 /// Which text encoder, and where its vectors are kept.
 struct encoder_options {
-  std::string encoder = "hashed", cache;
+  std::string encoder = "hashed", cache, long_text = "truncate";
   bool offline = false;
 };
 

@@ -10,6 +10,7 @@ dvla::any_text_encoder open_encoder(encoder_options const& o) {
   static dvla::thread_pool pool;  // the encoder, which outlives this call, works on it
   dvla::text_encoder_options how;
   how.pool = &pool;
+  how.longer = dvla::parse_long_text(o.long_text);
   return dvla::open_text_encoder(o.encoder, how);
 }
 

@@ -40,7 +40,7 @@ expect_failure 1 '--out is missing' $generate --recorded data/semantics.json
 
 # Images to a bank, with recorded answers.
 expect_text '24 answers asked for' $generate --recorded data/semantics.json --out candidates.json
-$generate --recorded data/semantics.json --out again.json >/dev/null
+$generate --recorded data/semantics.json --out again.json >/dev/null 2>&1
 cmp candidates.json again.json || stop "the same command wrote other texts"
 grep -q "\"base/$class/[0-9]*.png\"" candidates.json || stop "the images that were shown are not told"
 for mode in progressive one-shot none; do
@@ -57,13 +57,14 @@ done
 expect_text 'intrinsic local: attribute, A photo of a .*(score ' $dvla semantics show both.safetensors "$class"
 expect_text '2 vectors\|3 vectors\|4 vectors' $dvla semantics show both.json
 expect_text '24 answers asked for' $generate --recorded data/semantics.json --split novel --split base --split val --out three.json
-$generate --recorded data/semantics.json --per-image --out images.json >/dev/null
-$dvla semantics encode images.json --out images >/dev/null
+$generate --recorded data/semantics.json --per-image --out images.json >/dev/null 2>&1
+$dvla semantics encode images.json --out images >/dev/null 2>notes.txt
+grep -q 'and [0-9]* more' notes.txt || stop "encode does not tell what its names stand for"
 expect_text 'some of single images' $dvla semantics check images.safetensors
 
 # Banks are joined; what clashes or was changed is refused.
 for split in base val novel; do
-  $generate --recorded data/semantics.json --split $split --out $split.texts.json >/dev/null
+  $generate --recorded data/semantics.json --split $split --out $split.texts.json >/dev/null 2>&1
   $dvla semantics encode $split.texts.json --out $split >/dev/null 2>&1
 done
 expect_text '24 classes of 3 banks' $dvla semantics merge base.safetensors val.safetensors novel.safetensors --unit --out all
@@ -97,5 +98,5 @@ expect_failure 1 'has no vectors for 6 classes: novel: ' $evaluate --semantics b
 rm both.json
 expect_failure 1 'both.json: the file cannot be read' $evaluate
 expect_text 'fixed-gate, 5 episodes of novel' $evaluate --semantics data/semantics.json --encoder hashed
-expect_failure 2 'semantics' $dvla semantics
+expect_failure 2 'subcommand' $dvla semantics
 echo "semantics_test: everything as it should be"
