@@ -1,10 +1,12 @@
 // Attention: values against its formula, gradients against difference quotients, in every arrangement of operands.
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <vector>
 
 #include <dvla/autodiff/attention.hpp>
 #include <dvla/autodiff/gradient_check.hpp>
+#include <dvla/autodiff/rearrange.hpp>
 #include <dvla/core/thread_pool.hpp>
 #include <dvla/expr/functions.hpp>
 
@@ -77,6 +79,57 @@ TEST_CASE("Packed self-attention is attention of its parts, in value and gradien
   auto const together = dvla::self_attention(context(packed), scale);
   auto const apart = attend(context(parts[0]), context(parts[1]), context(parts[2]));
   CHECK(distance(together.size(), together.value().data, apart.value().data) <= 1e-14);
+}
+
+TEST_CASE("Causal attention is that of the plain composition, in value and gradient, on odd sizes") {
+  // The composition: every query by itself, with the keys that it sees.
+  auto const composed = [](auto const& q, auto const& k, auto const& v) {
+    std::size_t const tokens = q.shape()[1];
+    auto y = dvla::attention(dvla::slice<1>(q, 0, 1), dvla::slice<1>(k, 0, 1), dvla::slice<1>(v, 0, 1), scale);
+    for (std::size_t i = 1; i < tokens; ++i)
+      y = dvla::concatenate<1>(y, dvla::attention(dvla::slice<1>(q, i, 1), dvla::slice<1>(k, 0, i + 1), dvla::slice<1>(v, 0, i + 1), scale));
+    return y;
+  };
+  using operand = shape<dyn, dyn, 2, 5>;
+  for (std::size_t const tokens : {1u, 2u, 7u, 17u, 67u, 77u}) {
+    auto const q = uniform_tensor<double>(operand(3, tokens), 1, -2, 2), k = uniform_tensor<double>(operand(3, tokens), 2, -2, 2);
+    auto const v = uniform_tensor<double>(operand(3, tokens), 3), g = uniform_tensor<double>(operand(3, tokens), 4);
+    std::vector<double> found[2];
+    for (bool const plain : {false, true}) {
+      dvla::tape<> t;
+      poison(t);
+      auto const a = t(q), b = t(k), c = t(v);
+      a.watch(), b.watch(), c.watch();
+      dvla::variable<double, operand, dvla::tape<>> const y =
+          plain ? composed(a, b, c) : dvla::attention<dvla::attention_mask::causal>(a, b, c, scale);
+      auto& all = found[plain];
+      all.assign(y.value().data, y.value().data + y.size());
+      t.backward(y, g.view_of());
+      for (auto const& x : {a, b, c}) all.insert(all.end(), x.gradient().data, x.gradient().data + x.size());
+    }
+    CHECK(distance(found[0].size(), found[0].data(), found[1].data()) <= 1e-13);
+  }
+}
+
+TEST_CASE("Causal attention has the gradients of difference quotients, packed or not, and needs as many keys as queries") {
+  constexpr auto causal = dvla::attention_mask::causal;
+  auto q = uniform_tensor<double>(shape<dyn, 5, 2, 3>(2), 1), k = uniform_tensor<double>(shape<dyn, 5, 2, 3>(2), 2);
+  auto v = uniform_tensor<double>(shape<dyn, 5, 2, 3>(2), 3);
+  auto packed = uniform_tensor<double>(shape<dyn, 5, 3, 2, 3>(2), 4);
+  auto shared_k = uniform_tensor<double>(shape<5, 2, 3>{}, 5), shared_v = uniform_tensor<double>(shape<5, 2, 3>{}, 6);
+  auto const masked = [](auto const& a, auto const& b, auto const& c) { return dvla::attention<causal>(a, b, c, scale); };
+  CHECK(gradient_check(masked, false, q, k, v).error <= bound);
+  CHECK(gradient_check(masked, false, q, shared_k, shared_v).error <= bound);
+  CHECK(gradient_check([](auto const& x) { return dvla::self_attention<causal>(x, scale); }, false, packed).error <= bound);
+  dvla::inference<> context;
+  tensor<double, shape<dyn, dyn, 2, 3>> const few(2, 3), many(2, 4);
+  CHECK(contains(message_of([&] { (void)masked(context(few), context(many), context(many)); }),
+                 "causal attention: extent 1 of (2, 3, 2, 3)"));
+  // A key that a query does not see cannot reach it, not even where it is not a number.
+  auto spoiled = packed.clone();
+  for (std::size_t h = 0; h < 2; ++h) spoiled(0, 4, 1, h, 0) = std::numeric_limits<double>::quiet_NaN();
+  auto const clean = dvla::self_attention<causal>(context(packed), scale), dirty = dvla::self_attention<causal>(context(spoiled), scale);
+  CHECK(same_bits(4 * 6, clean.value().data, dirty.value().data));
 }
 
 TEST_CASE("Any of queries, keys and values may be constant") {

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include <dvla/autodiff/embedding.hpp>
 #include <dvla/autodiff/gradient_check.hpp>
 #include <dvla/autodiff/rearrange.hpp>
 #include <dvla/expr/functions.hpp>
@@ -82,4 +83,16 @@ TEST_CASE("Rows by index may repeat, and gradients of repeated rows add up") {
   CHECK(gather(v, std::vector<std::uint32_t>{}).size() == 0);
   CHECK(contains(message_of([&] { (void)gather(v, std::vector<std::uint32_t>{0, 4}); }), "gather: row 4 of a tensor of shape (4, 2, 3)"));
   t.clear();
+}
+
+TEST_CASE("Embedding takes rows of a table by id, adds gradients to them, and names an id beyond the table") {
+  auto table = uniform_tensor<double>(shape<dyn, dyn>(4, 3), 1);
+  std::vector<std::uint32_t> const ids{2, 0, 2};
+  CHECK(gradient_check([&](auto const& x) { return dvla::embedding(x.context(), x, ids); }, false, table).error <= bound);
+  dvla::inference<> context;
+  auto const rows = dvla::embedding(context, context(table), ids);
+  for (std::size_t i = 0; i < 3; ++i)
+    for (std::size_t k = 0; k < 3; ++k) CHECK(rows.value()(i, k) == table(ids[i], k));
+  std::vector<std::uint32_t> const beyond{4};
+  CHECK(contains(message_of([&] { (void)dvla::embedding(context, context(table), beyond); }), "embedding: id 4 of a table of shape (4, 3)"));
 }

@@ -153,6 +153,18 @@ TEST_CASE("Checkpoint layouts name extents in file order and steps in memory") {
   CHECK(plain.weight.published_layout().strides[0] == 3);
 }
 
+TEST_CASE("A model that is only read has no memory for gradients and wants none") {
+  nn::linear<dyn, dyn, double> layer(3, 5);
+  dvla::parameters weights(layer, dvla::cpu{}, dvla::gradient_memory::none);
+  CHECK(weights.count() == 3 * 5 + 5);
+  CHECK(weights.gradients().size() == 0);
+  CHECK(!layer.weight.trainable());
+  weights.zero_gradients();
+  dvla::initialise(layer, 1);
+  CHECK(std::abs(layer.weight.read()[0]) <= 1 / std::sqrt(3.0));
+  CHECK(contains(message_of([&] { (void)weights.read_gradient(weights.entries()[0]); }), "without memory for gradients"));
+}
+
 TEST_CASE("A model in double has its buffer in double") {
   nn::linear<3, 5, double> layer;
   dvla::parameters weights(layer);

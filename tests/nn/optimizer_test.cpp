@@ -133,6 +133,12 @@ TEST_CASE("A prefix that fits nothing and a parameter in no group are refused by
   CHECK(contains(message_of([&] { dvla::sgd<double> o(f.weights, {{"body", 1, 0}}); }), "parameter norm.weight is in no group"));
 }
 
+TEST_CASE("Parameters without memory for gradients are refused") {
+  dvla::nn::linear<3, 5, double> layer;
+  dvla::parameters weights(layer, dvla::cpu{}, dvla::gradient_memory::none);
+  CHECK(contains(message_of([&] { dvla::adamw<double> o(weights, 1); }), "have no memory for gradients"));
+}
+
 TEST_CASE("A parameter group that an earlier one covers wholly is refused with the reason") {
   fixture f;
   std::string const message = message_of([&] { dvla::adamw<double> o(f.weights, {{"", 1, 0}, {"head", 1, 0}}); });

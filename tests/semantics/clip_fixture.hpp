@@ -29,7 +29,8 @@ void fill_clip(dvla::parameters<T>& weights) {
     double offset = 0, scale = 0.1;
     if (name.ends_with("token_embedding.weight")) scale = 0.5;
     else if (e.layout.rank == 1 && name.ends_with("weight")) offset = 1, scale = 0.2;
-    else if (e.layout.rank == 2 && !name.ends_with("position_embedding.weight")) scale = std::sqrt(3.0 / static_cast<double>(e.layout.extents[1]));
+    else if (e.layout.rank == 2 && !name.ends_with("position_embedding.weight"))
+      scale = std::sqrt(3.0 / static_cast<double>(e.layout.extents[1]));
     parity::named_sequence const sequence(e.name);
     std::vector<T> data(e.count);
     for (std::size_t i = 0; i < e.count; ++i) data[i] = static_cast<T>(static_cast<float>(offset + scale * sequence.s(i)));

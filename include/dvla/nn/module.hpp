@@ -209,6 +209,9 @@ explicit parameters(Model&) -> parameters<decltype(detail::scalar_of<Model>())>;
 template <class Model, class Device>
   requires(!detail::laid_out<Model>)
 explicit parameters(Model&, Device) -> parameters<decltype(detail::scalar_of<Model>()), Device>;
+template <class Model, class Device>
+  requires(!detail::laid_out<Model>)
+explicit parameters(Model&, Device, gradient_memory) -> parameters<decltype(detail::scalar_of<Model>()), Device>;
 
 /// Fills parameters; each random fill has a stream of its own.
 class initialiser {

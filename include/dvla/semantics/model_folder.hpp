@@ -14,6 +14,7 @@
 
 #include <dvla/core/sha256.hpp>
 #include <dvla/io/checkpoint.hpp>
+#include <dvla/semantics/folder_files.hpp>
 
 namespace dvla::inline DVLA_ABI {
 
@@ -46,9 +47,9 @@ class model_folder {
     auto const usual = first_of({"model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"});
     if (usual) return open_tensors(*usual);
     std::vector<std::filesystem::path> found;
-    for (auto const& entry : std::filesystem::directory_iterator(folder_)) {
-      auto const kind = entry.path().extension();
-      if (kind == ".safetensors" || kind == ".pt" || kind == ".pth" || kind == ".bin") found.push_back(entry.path());
+    for (auto const& path : files_of(folder_)) {
+      auto const kind = path.extension();
+      if (kind == ".safetensors" || kind == ".pt" || kind == ".pth" || kind == ".bin") found.push_back(path);
     }
     expect(!found.empty(), name(), " holds no weights; put the model's model.safetensors or pytorch_model.bin there");
     expect(found.size() == 1, name(), " holds ", found.size(), " files of weights and none has a usual name; name the one to open");

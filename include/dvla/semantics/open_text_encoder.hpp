@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dvla/semantics/any_text_encoder.hpp>
+#include <dvla/semantics/cached_encoder.hpp>
 #include <dvla/semantics/clip_encoder.hpp>
 #include <dvla/semantics/hashed_encoder.hpp>
 #include <dvla/semantics/sentence_encoder.hpp>
@@ -12,6 +13,7 @@ namespace dvla::inline DVLA_ABI {
 struct text_encoder_options {
   long_text longer = long_text::truncate;
   clip_cleaning cleaning = clip_cleaning::openai;  ///< of CLIP's texts
+  std::filesystem::path cache{};  ///< a folder that keeps vectors (cached_encoder); none if empty, and none for the hashed encoder
   executor* pool = nullptr;  ///< texts are spread over its threads; it must outlive the encoder
 };
 
@@ -28,8 +30,10 @@ inline constexpr char const* text_encoder_specifications =
   bool const bert = kind == "minilm" || kind == "bert";
   expect(bert || kind == "clip", "text encoder '", specification, "': the kind is not known; give ", text_encoder_specifications);
   expect(!path.empty(), "text encoder '", specification, "': give the model's folder behind the colon, ", kind, ":FOLDER");
-  if (kind == "clip") return clip_encoder(path, {options.cleaning, options.longer, {}, options.pool});
-  return sentence_encoder(path, {options.longer, options.pool});
+  any_text_encoder encoder = bert ? any_text_encoder(sentence_encoder(path, {options.longer, options.pool}))
+                                  : any_text_encoder(clip_encoder(path, {options.cleaning, options.longer, {}, options.pool}));
+  if (options.cache.empty()) return encoder;
+  return cached_encoder<any_text_encoder>(std::move(encoder), options.cache);
 }
 
 }  // namespace dvla::inline DVLA_ABI

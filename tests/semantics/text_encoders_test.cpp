@@ -1,0 +1,280 @@
+// Encoders from folders as they are published: names of tensors, tokenizers, long texts, caches, and what is said of a broken folder.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+
+#include <dvla/core/thread_pool.hpp>
+#include <dvla/semantics/open_text_encoder.hpp>
+
+#include "io/io_support.hpp"
+#include "semantics/clip_fixture.hpp"
+#include "semantics/tokenizer_cases.hpp"
+#include "support/tensors.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using dvla::open_text_encoder;
+using dvla_test::scratch_folder;
+
+void write_lines(fs::path const& path, std::vector<std::string> const& lines) {
+  std::ofstream out(path);
+  for (auto const& line : lines) out << line << '\n';
+}
+
+/// A small CLIP with weights from the formula, and what writes it as others publish it.
+struct published_clip {
+  dvla::clip_text<> model{small_clip_config()};
+  dvla::parameters<> weights{model};
+  scratch_folder folder;
+
+  published_clip() {
+    fill_clip(weights);
+    auto lines = tokenizer_cases().lines("clip.small.merges");
+    lines.insert(lines.begin(), "#version: 0.2");
+    write_lines(folder / "merges.txt", lines);
+    dvla_test::write_bytes(folder / "config.json", R"({"text_config": {"num_attention_heads": 5, "hidden_act": "quick_gelu"}})");
+  }
+
+  std::vector<float> values(std::string const& name) const {
+    for (auto const& e : weights.entries())
+      if (e.name == name) return weights.read(e);
+    return {};
+  }
+
+  /// Hugging Face's names behind a prefix, without the tensors that `leave_out` begins.
+  void write_hugging_face(std::string const& prefix, std::string const& leave_out = "none") const {
+    dvla::safetensors_writer writer;
+    for (auto const& e : weights.entries())
+      if (!e.name.starts_with(leave_out))
+        writer.add(prefix + e.name, dvla::detail::file_shape(e.layout), std::span<float const>(weights.read(e)));
+    std::int64_t const place = 0;
+    writer.add(prefix + "text_model.embeddings.position_ids", {1, 1}, std::span<std::int64_t const>(&place, 1));
+    float const other = 0;
+    writer.add(prefix + "vision_model.embeddings.class_embedding", {1}, std::span<float const>(&other, 1));
+    writer.add(prefix + "logit_scale", {}, std::span<float const>(&other, 1));
+    writer.write(folder / "model.safetensors");
+  }
+
+  void write_openai(std::string const& prefix) const {
+    dvla::safetensors_writer writer;
+    auto const c = model.config();
+    auto const add = [&](std::string const& name, std::vector<std::size_t> shape, std::vector<float> const& data) {
+      writer.add(prefix + name, std::move(shape), std::span<float const>(data));
+    };
+    add("token_embedding.weight", {c.vocabulary, c.width}, values("text_model.embeddings.token_embedding.weight"));
+    add("positional_embedding", {c.positions, c.width}, values("text_model.embeddings.position_embedding.weight"));
+    auto const projection = values("text_projection.weight");
+    std::vector<float> turned(projection.size());
+    for (std::size_t i = 0; i < c.projection; ++i)
+      for (std::size_t j = 0; j < c.width; ++j) turned[j * c.projection + i] = projection[i * c.width + j];
+    add("text_projection", {c.width, c.projection}, turned);
+    for (std::string const end : {"weight", "bias"}) {
+      add("ln_final." + end, {c.width}, values("text_model.final_layer_norm." + end));
+      for (std::size_t i = 0; i < c.layers; ++i) {
+        std::string const ours = dvla::concat("text_model.encoder.layers.", i, ".");
+        std::string const theirs = dvla::concat("transformer.resblocks.", i, ".");
+        auto const moved = [&](std::string const& from, std::string const& to, std::size_t rows, std::size_t columns) {
+          add(theirs + to + end, end == "bias" || columns == 0 ? std::vector{rows} : std::vector{rows, columns}, values(ours + from + end));
+        };
+        moved("layer_norm1.", "ln_1.", c.width, 0);
+        moved("layer_norm2.", "ln_2.", c.width, 0);
+        moved("self_attn.out_proj.", "attn.out_proj.", c.width, c.width);
+        moved("mlp.fc1.", "mlp.c_fc.", c.hidden, c.width);
+        moved("mlp.fc2.", "mlp.c_proj.", c.width, c.hidden);
+        std::vector<float> all;
+        for (char const part : {'q', 'k', 'v'}) {
+          auto const one = values(dvla::concat(ours, "self_attn.", part, "_proj.", end));
+          all.insert(all.end(), one.begin(), one.end());
+        }
+        add(theirs + "attn.in_proj_" + end, end == "bias" ? std::vector{3 * c.width} : std::vector{3 * c.width, c.width}, all);
+      }
+    }
+    float const other = 0;
+    add("visual.proj", {1}, {other});
+    add("logit_scale", {1}, {other});
+    writer.write(folder / "model.safetensors");
+  }
+
+  [[nodiscard]] dvla::any_text_encoder open(dvla::text_encoder_options const& options = {}) const {
+    return open_text_encoder("clip:" + (folder / "").string(), options);
+  }
+};
+
+std::vector<std::string> const texts{"a photo of a cat", "A photo of a dog, which has long fur", "", "fur", "a photo of a cat", "ein Text"};
+
+double length(std::span<float const> row) {
+  double squares = 0;
+  for (float const x : row) squares += static_cast<double>(x) * static_cast<double>(x);
+  return std::sqrt(squares);
+}
+
+}  // namespace
+
+TEST_CASE("CLIP's files give one encoder under Hugging Face's names, OpenAI's and any prefix") {
+  published_clip const clip;
+  clip.write_hugging_face("");
+  auto const plain = clip.open();
+  CHECK(plain.width() == 37);
+  auto const rows = plain.encode(texts);
+  REQUIRE(rows.size() == texts.size() * 37);
+  for (std::size_t i = 0; i < texts.size(); ++i) CHECK(length(std::span(rows).subspan(i * 37, 37)) == doctest::Approx(1));
+  for (std::string const prefix : {"clip.", "model.", "module.", "cond_stage_model.transformer."}) {
+    clip.write_hugging_face(prefix);
+    CHECK(clip.open().identity() == plain.identity());
+    CHECK(clip.open().encode(texts) == rows);
+  }
+  for (std::string const prefix : {"", "text.", "module."}) {
+    clip.write_openai(prefix);
+    CHECK(clip.open().identity() == plain.identity());
+    CHECK(clip.open().encode(texts) == rows);
+  }
+  CHECK(open_text_encoder("clip:" + (clip.folder / "model.safetensors").string()).identity() == plain.identity());
+  CHECK(clip.open({.cleaning = dvla::clip_cleaning::hugging_face}).identity() != plain.identity());
+}
+
+TEST_CASE("A text has one row, whatever stands beside it and on any number of threads") {
+  published_clip const clip;
+  clip.write_hugging_face("");
+  auto const all = tokenizer_cases().texts();
+  std::span<std::string const> const some(all.data(), 300);
+  dvla::thread_pool pool(3);
+  auto const rows = clip.open({.pool = &pool}).encode(some);
+  auto const alone = clip.open();
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    auto const row = alone.encode(some.subspan(i, 1));
+    CHECK(std::equal(row.begin(), row.end(), rows.begin() + static_cast<std::ptrdiff_t>(i * 37)));
+  }
+}
+
+TEST_CASE("CLIP without a projection gives the tower's own width") {
+  published_clip const clip;
+  clip.write_hugging_face("", "text_projection");
+  CHECK(clip.open().width() == 60);
+}
+
+TEST_CASE("Long texts are cut, or averaged over sentences or pieces") {
+  published_clip const clip;
+  clip.write_hugging_face("");
+  std::string sentence = "a dog";
+  while (sentence.size() < 190) sentence += " a dog";
+  std::vector<std::string> const parts{sentence + ".", sentence + " fur.", "cat"};
+  std::vector<std::string> const whole{parts[0] + " " + parts[1] + " " + parts[2]};
+  auto const mean = clip.open({.longer = dvla::long_text::sentence_mean});
+  auto const rows = mean.encode(parts);
+  std::vector<float> expected(37);
+  for (std::size_t i = 0; i < 3 * 37; ++i) expected[i % 37] += rows[i] / 3;
+  double const norm = length(expected);
+  for (float& x : expected) x = static_cast<float>(static_cast<double>(x) / norm);
+  auto const row = mean.encode(whole);
+  CHECK(distance(37, row.data(), expected.data()) <= 1e-6);
+  auto const cut = clip.open(), pieces = clip.open({.longer = dvla::long_text::chunk_mean});
+  CHECK(cut.encode(whole) != row);
+  CHECK(pieces.encode(whole) != row);
+  CHECK(length(pieces.encode(whole)) == doctest::Approx(1));
+  CHECK(cut.encode(texts) == pieces.encode(texts));
+  CHECK(cut.identity() != pieces.identity());
+  CHECK(dvla::parse_long_text("chunk-mean") == dvla::long_text::chunk_mean);
+  CHECK(contains(message_of([] { (void)dvla::parse_long_text("cut"); }), "give truncate, sentence-mean or chunk-mean"));
+}
+
+TEST_CASE("A cache encodes a text once, for itself, for the next and for other processes") {
+  scratch_folder const folder;
+  dvla::hashed_encoder const hashed;
+  std::vector<std::string> const words{"one", "two", "one", "three words here"};
+  auto const expected = hashed.encode(words);
+  {
+    dvla::cached_encoder const cache(hashed, folder / "cache");
+    CHECK(cache.encode(words) == expected);
+    CHECK(cache.encoded() == 3);
+    CHECK(cache.encode(words) == expected);
+    CHECK(cache.encoded() == 3);
+    CHECK(cache.identity() == hashed.identity());
+  }
+  dvla::cached_encoder const again(hashed, folder / "cache");
+  CHECK(again.encode(words) == expected);
+  CHECK(again.encoded() == 0);
+  std::vector<std::string> const more{"four", "two"};
+  dvla::cached_encoder const other(hashed, folder / "cache");
+  CHECK(other.encode(more) == hashed.encode(more));
+  CHECK(other.encoded() == 1);
+  CHECK(again.encode(more) == hashed.encode(more));  // reads what the other one wrote
+  CHECK(again.encoded() == 0);
+}
+
+TEST_CASE("Two processes fill one cache at once") {
+  scratch_folder const folder;
+  dvla::hashed_encoder const hashed;
+  auto const fill = [&] {
+    dvla::cached_encoder const cache(hashed, folder / "cache");
+    bool equal = true;
+    for (int i = 0; i < 40; ++i) {
+      std::vector<std::string> const words{dvla::concat("word ", i), dvla::concat("other ", i % 7)};
+      equal = equal && cache.encode(words) == hashed.encode(words);
+    }
+    return equal;
+  };
+  ::pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    bool equal = false;
+    try {
+      equal = fill();
+    } catch (dvla::error const&) {
+    }
+    ::_exit(equal ? 0 : 1);
+  }
+  CHECK(fill());
+  int status = 1;
+  CHECK(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  dvla::cached_encoder const cache(hashed, folder / "cache");
+  std::vector<std::string> const words{"word 3", "other 2", "word 39"};
+  CHECK(cache.encode(words) == hashed.encode(words));
+  CHECK(cache.encoded() == 0);
+}
+
+TEST_CASE("A cache's damaged or foreign file is named") {
+  scratch_folder const folder;
+  dvla::hashed_encoder const hashed;
+  auto const cache_folder = (folder / "cache") / dvla::sha256_hex(hashed.identity()).substr(0, 16);
+  fs::create_directories(cache_folder);
+  dvla::safetensors_writer writer;
+  std::uint8_t const key[32] = {};
+  writer.add("keys", {1, 32}, std::span<std::uint8_t const>(key));
+  std::vector<float> const row(512);
+  writer.add("vectors", {1, 512}, std::span<float const>(row));
+  writer.metadata("encoder", "another");
+  writer.write(cache_folder / "a.safetensors");
+  CHECK(contains(message_of([&] { dvla::cached_encoder(hashed, folder / "cache"); }),
+                 "is no cache of the encoder 'hashed n-grams 1'; delete"));
+}
+
+TEST_CASE("What a folder or specification lacks is named with its remedy") {
+  scratch_folder const folder;
+  std::string const path = (folder / "").string();
+  auto const message = [](std::string const& specification) { return message_of([&] { (void)open_text_encoder(specification); }); };
+  CHECK(open_text_encoder("hashed").width() == 512);
+  CHECK(contains(message("word2vec:x"), "text encoder 'word2vec:x': the kind is not known; give hashed"));
+  CHECK(contains(message("clip"), "give the model's folder behind the colon, clip:FOLDER"));
+  CHECK(contains(message("minilm:/no/such"), "/no/such: there is no such folder"));
+  CHECK(contains(message("minilm:" + path), "holds no weights; put the model's model.safetensors"));
+  published_clip const clip;
+  clip.write_hugging_face("", "text_model.encoder.layers.1.mlp.fc2.bias");
+  CHECK(contains(message_of([&] { (void)clip.open(); }), "'text_model.encoder.layers.1.mlp.fc2.bias'"));
+  clip.write_hugging_face("");
+  CHECK(contains(message("minilm:" + (clip.folder / "").string()), "has no tensor 'embeddings.token_type_embeddings.weight'"));
+  fs::rename(clip.folder / "merges.txt", clip.folder / "other.txt");
+  CHECK(contains(message_of([&] { (void)clip.open(); }), "has no merges.txt, bpe_simple_vocab_16e6.txt or tokenizer.json"));
+  dvla_test::write_bytes(clip.folder / "bpe_simple_vocab_16e6.txt.gz", "x");
+  CHECK(contains(message_of([&] { (void)clip.open(); }), "unpack bpe_simple_vocab_16e6.txt.gz"));
+  write_lines(clip.folder / "merges.txt", {"#version: 0.2", "a b"});
+  CHECK(contains(message_of([&] { (void)clip.open(); }), "makes 515 tokens, the model's table has 2514 rows"));
+  dvla_test::write_bytes(clip.folder / "config.json", "{");
+  CHECK(contains(message_of([&] { (void)clip.open(); }), "config.json is no JSON"));
+  dvla_test::write_bytes(clip.folder / "config.json", R"({"hidden_act": "relu"})");
+  CHECK(contains(message_of([&] { (void)clip.open(); }), "the activation 'relu' is not known here"));
+}
