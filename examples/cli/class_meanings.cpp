@@ -10,7 +10,9 @@ namespace cli {
 
 class_meanings read_meanings(std::string const& file, std::string const& encoder, std::size_t phrases, std::string const& root,
                              std::vector<std::string> const& splits) {
-  auto const bank = dvla::holds_texts(file) ? dvla::read_bank(file, open_encoder({encoder})) : dvla::read_vectors(file);
+  encoder_options how;
+  how.encoder = encoder;
+  auto const bank = dvla::holds_texts(file) ? dvla::read_bank(file, open_encoder(how)) : dvla::read_vectors(file);
   std::vector<std::pair<std::string, std::vector<std::string>>> wanted;
   for (auto const& split : splits) wanted.emplace_back(split, dvla::open_split(root, split).classes);
   dvla::expect_classes(bank, wanted);

@@ -129,6 +129,14 @@ using json = nlohmann::json;
   return out;
 }
 
+/// The same, of which something can be made.
+[[nodiscard]] inline class_texts sound_texts(std::string const& folder, json const& entry) {
+  auto out = texts_from(folder, entry);
+  expect(!out.attributes.empty() || !out.description.empty() || !out.failure.empty(), "class '", folder,
+         "' has neither attributes nor a description; give one of them");
+  return out;
+}
+
 [[nodiscard]] inline json to_json(class_texts const& c) {
   json out{{"name", c.name}, {"attributes", c.attributes}};
   auto const add = [&](char const* key, auto const& value) {
@@ -156,16 +164,12 @@ using json = nlohmann::json;
   try {
     if (parsed.is_object() && parsed.contains("generator")) out.generator = parsed.at("generator");
     for (auto const& [folder, entry] : parsed.at("classes").items()) {
-      auto const add = [&](detail::json const& from, std::string support) {
-        out.entries.push_back(detail::texts_from(folder, from));
-        auto& c = out.entries.back();
-        c.support = std::move(support);
-        expect(!c.attributes.empty() || !c.description.empty() || !c.failure.empty(), "class '", folder,
-               "' has neither attributes nor a description; give one of them");
-      };
-      add(entry, "");
-      if (entry.contains("per_image"))
-        for (auto const& [support, from] : entry.at("per_image").items()) add(from, support);
+      out.entries.push_back(detail::sound_texts(folder, entry));
+      if (!entry.contains("per_image")) continue;
+      for (auto const& [support, from] : entry.at("per_image").items()) {
+        out.entries.push_back(detail::sound_texts(folder, from));
+        out.entries.back().support = support;
+      }
     }
   } catch (nlohmann::json::exception const& problem) {
     fail(out.source, " is no bank of texts: ", problem.what(),

@@ -175,7 +175,8 @@ template <text_encoder E>
   bank.source = texts.source;
   bank.encoder = encoder.identity();
   bank.width = encoder.width();
-  bank.about = {{"generator", texts.generator}, {"content", to_string(settings.content)}};
+  bank.about["generator"] = texts.generator;  // one by one: clang 14 leaks a JSON that a list is assigned to in a template
+  bank.about["content"] = to_string(settings.content);
   std::set<std::string> folders;
   for (auto const& c : texts.entries) {
     if (folders.insert(c.folder).second) bank.classes.push_back({c.folder, c.name, detail::to_json(c)});
