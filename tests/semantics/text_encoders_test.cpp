@@ -10,7 +10,7 @@
 #include <dvla/semantics/open_text_encoder.hpp>
 
 #include "io/io_support.hpp"
-#include "semantics/clip_fixture.hpp"
+#include "semantics/formula_models.hpp"
 #include "semantics/tokenizer_cases.hpp"
 #include "support/tensors.hpp"
 
@@ -32,7 +32,7 @@ struct published_clip {
   scratch_folder folder;
 
   published_clip() {
-    fill_clip(weights);
+    fill_by_formula(weights);
     auto lines = tokenizer_cases().lines("clip.small.merges");
     lines.insert(lines.begin(), "#version: 0.2");
     write_lines(folder / "merges.txt", lines);
@@ -104,6 +104,42 @@ struct published_clip {
   }
 };
 
+/// A small BERT with weights from the formula, as sentence-transformers publishes it.
+struct published_bert {
+  std::vector<std::string> vocabulary = tokenizer_cases().lines("wordpiece.small.vocabulary");
+  dvla::bert_text<> model{small_bert_config(vocabulary.size())};
+  dvla::parameters<> weights{model};
+  scratch_folder folder;
+
+  published_bert() {
+    fill_by_formula(weights);
+    write_lines(folder / "vocab.txt", vocabulary);
+    dvla_test::write_bytes(folder / "config.json", R"({"model_type": "bert", "num_attention_heads": 3, "layer_norm_eps": 1e-12})");
+    write("");
+  }
+
+  /// Behind a prefix; old files call a norm's weight gamma and its bias beta.
+  void write(std::string const& prefix, bool old_names = false) const {
+    dvla::safetensors_writer writer;
+    for (auto const& e : weights.entries()) {
+      std::string name = prefix + e.name;
+      for (std::string const norm : {"LayerNorm.weight", "LayerNorm.bias"})
+        if (old_names && name.ends_with(norm)) name.replace(name.rfind('.'), name.size(), norm.ends_with("bias") ? ".beta" : ".gamma");
+      writer.add(name, dvla::detail::file_shape(e.layout), std::span<float const>(weights.read(e)));
+    }
+    float const other = 0;
+    writer.add(prefix + "pooler.dense.bias", {1}, std::span<float const>(&other, 1));
+    writer.write(folder / "model.safetensors");
+  }
+
+  void pool_first() const {
+    fs::create_directory(folder / "1_Pooling");
+    dvla_test::write_bytes(folder / "1_Pooling/config.json", R"({"pooling_mode_mean_tokens": false, "pooling_mode_cls_token": true})");
+  }
+
+  [[nodiscard]] dvla::any_text_encoder open() const { return open_text_encoder("bert:" + (folder / "").string()); }
+};
+
 std::vector<std::string> const texts{"a photo of a cat", "A photo of a dog, which has long fur", "", "fur", "a photo of a cat", "ein Text"};
 
 double length(std::span<float const> row) {
@@ -134,6 +170,54 @@ TEST_CASE("CLIP's files give one encoder under Hugging Face's names, OpenAI's an
   }
   CHECK(open_text_encoder("clip:" + (clip.folder / "model.safetensors").string()).identity() == plain.identity());
   CHECK(clip.open({.cleaning = dvla::clip_cleaning::hugging_face}).identity() != plain.identity());
+}
+
+TEST_CASE("A sentence encoder's folder gives the vectors of transformers, pooled by the mean or the first token") {
+  published_bert const bert;
+  auto const archive = dvla::open_tensors(fixture_folder() / "bert_vectors.safetensors");
+  auto const all = tokenizer_cases().texts();
+  std::vector<std::string> some;
+  for (auto const i : dvla::read_as<std::uint32_t>(archive.find("texts"))) some.push_back(all.at(i));
+  auto const expect_rows = [&](dvla::any_text_encoder const& encoder, char const* pooling) {
+    auto const expected = dvla::read_as<float>(archive.find(pooling));
+    auto const rows = encoder.encode(some);
+    REQUIRE(rows.size() == expected.size());
+    CHECK(distance(rows.size(), rows.data(), expected.data()) <= 1e-5);
+  };
+  auto const mean = bert.open();
+  expect_rows(mean, "mean");
+  for (std::string const prefix : {"bert.", "0.auto_model.", "module.bert."}) {
+    bert.write(prefix, true);
+    CHECK(bert.open().identity() == mean.identity());
+  }
+  bert.pool_first();
+  auto const first = bert.open();
+  expect_rows(first, "first");
+  CHECK(first.identity() != mean.identity());
+}
+
+TEST_CASE("A tokenizer.json stands in for a vocabulary or merges that are not there") {
+  published_bert const bert;
+  auto const before = bert.open().identity();
+  nlohmann::json vocabulary;
+  for (std::size_t i = 0; i < bert.vocabulary.size(); ++i) vocabulary["model"]["vocab"][bert.vocabulary[i]] = i;
+  dvla_test::write_bytes(bert.folder / "tokenizer.json", vocabulary.dump());
+  fs::remove(bert.folder / "vocab.txt");
+  CHECK(bert.open().identity() == before);
+
+  published_clip const clip;
+  clip.write_hugging_face("");
+  auto const merged = clip.open().identity();
+  fs::remove(clip.folder / "merges.txt");
+  nlohmann::json joined, pairs;
+  for (auto const& line : tokenizer_cases().lines("clip.small.merges")) {
+    joined["model"]["merges"].push_back(line);
+    pairs["model"]["merges"].push_back({line.substr(0, line.find(' ')), line.substr(line.find(' ') + 1)});
+  }
+  for (auto const& json : {joined, pairs}) {
+    dvla_test::write_bytes(clip.folder / "tokenizer.json", json.dump());
+    CHECK(clip.open().identity() == merged);
+  }
 }
 
 TEST_CASE("A text has one row, whatever stands beside it and on any number of threads") {

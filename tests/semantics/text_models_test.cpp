@@ -7,7 +7,7 @@
 #include <dvla/core/thread_pool.hpp>
 #include <dvla/semantics/open_text_encoder.hpp>
 
-#include "semantics/clip_fixture.hpp"
+#include "semantics/formula_models.hpp"
 #include "semantics/tokenizer_cases.hpp"
 #include "support/tensors.hpp"
 
@@ -20,7 +20,7 @@ template <class T>
 double worst_difference(dvla::text_transformer_config const& config, std::string const& size, std::string const& reference) {
   dvla::clip_text<T> model(config);
   dvla::parameters<T> weights(model, dvla::cpu{}, dvla::gradient_memory::none);
-  fill_clip(weights);
+  fill_by_formula(weights);
   auto const archive = dvla::open_tensors(fixture_folder() / "clip_vectors.safetensors");
   auto const expected = dvla::read_as<double>(archive.find(size + "." + reference));
   auto const ids = tokenizer_cases().ids("clip." + size + ".openai");

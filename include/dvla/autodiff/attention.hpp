@@ -38,7 +38,7 @@ void forward_attention(Device const& device, Arguments const&... arguments) {
     attention_forward(device, arguments...);
   } else {
     constexpr bool exists = requires { causal_attention_forward(device, arguments...); };
-    static_assert(exists, "causal attention has no kernel on this device; compute it on dvla::cpu");
+    static_assert(exists, "causal attention has no kernel on this device; compute it on the CPU");
     if constexpr (exists) causal_attention_forward(device, arguments...);
   }
 }

@@ -32,7 +32,7 @@ class clip_encoder {
     load_weights(*weights_, archive);
     std::string const merges_hash = open_tokenizer(folder);
     auto const& c = model_->config();
-    identity_ = concat("clip-text weights ", detail::weights_hash(*weights_, options_.pool), " heads ", c.heads,
+    identity_ = concat("clip-text weights ", detail::weights_hash(*weights_, options_.pool), " heads ", c.heads, " eps ", c.eps,
                        c.activation == text_activation::gelu ? " gelu" : " quick-gelu", " merges ", merges_hash,
                        options_.cleaning == clip_cleaning::openai ? " openai" : " hugging-face", " tokens ", c.positions, ' ',
                        to_string(options_.longer));

@@ -30,9 +30,10 @@ class sentence_encoder {
     load_weights(*weights_, archive);
     open_tokenizer(folder);
     open_pooling(folder);
-    identity_ = concat("bert-sentence weights ", detail::weights_hash(*weights_, options_.pool), " vocabulary ", vocabulary_hash_,
-                       lower_case_ ? "" : " cased", " pooling ", first_token_ ? "first" : "mean", " tokens ", limit_, ' ',
-                       to_string(options_.longer));
+    auto const& c = model_->config();
+    identity_ = concat("bert-sentence weights ", detail::weights_hash(*weights_, options_.pool), " heads ", c.heads, " eps ", c.eps,
+                       " vocabulary ", vocabulary_hash_, lower_case_ ? "" : " cased", " pooling ", first_token_ ? "first" : "mean",
+                       " tokens ", limit_, ' ', to_string(options_.longer));
   }
 
   [[nodiscard]] std::size_t width() const { return model_->config().width; }
