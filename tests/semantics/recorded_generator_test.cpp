@@ -41,6 +41,20 @@ TEST_CASE("recorded: attributes and descriptions as they were written") {
   CHECK(dvla::recorded_generator(path).identity() != identity);
 }
 
+TEST_CASE("recorded: what a real server's model said of ten classes") {
+  // Made by scripts/llama_server.sh --ten-classes.
+  auto const tests = std::filesystem::path(__FILE__).parent_path().parent_path();
+  dvla::recorded_generator source(tests / "semantics_client" / "transcripts" / "smollm2_ten_classes.json");
+  for (char const* const name :
+       {"apple", "bee", "bicycle", "clock", "crab", "fox", "leopard", "oak_tree", "pickup_truck", "shark"}) {
+    std::vector const questions{question(name), question(name, dvla::meaning_level::description)};
+    for (auto const& result : source.generate(questions)) {
+      CHECK(result.failure == "");
+      CHECK(result.provenance["recorded_by"] == "smollm2-135m-instruct");
+    }
+  }
+}
+
 TEST_CASE("recorded: what is no recording is refused") {
   temporary_folder const folder;
   auto const problem = [&](std::string const& text) {

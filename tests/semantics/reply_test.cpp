@@ -49,7 +49,7 @@ TEST_CASE("reply: what is wrong is said") {
   CHECK(problem("I cannot see an image.") == "the reply holds no JSON object");
   CHECK(problem(R"({"attributes": ["round", "re)") == "the reply ends inside a JSON object");
   CHECK(problem("<think>Let me see. {") == "the reply holds no JSON object");
-  CHECK(problem("{round: yes}") == "the reply is no JSON in UTF-8, from byte 2 of 12 on");
+  CHECK(problem("{round: yes}") == "the reply is not valid JSON (byte 2 of 12)");
   CHECK(problem("[1, 2]") == "the reply must be an object, it is an array");
   CHECK(problem("{}") == "the reply lacks 'attributes'");
   CHECK(problem(R"({"attributes": "round"})") == "the reply.attributes must be an array, it is a string");
@@ -58,7 +58,7 @@ TEST_CASE("reply: what is wrong is said") {
   CHECK(problem(R"({"attributes": []})") == "the reply.attributes must not be empty");
   CHECK(problem(R"({"attributes": ["a", " "]})") == "the reply.attributes[1] must not be blank");
   CHECK(problem(R"({"attributes": ["a"], "more": 1})") == "the reply must not have 'more'");
-  CHECK(problem("{\"attributes\": [\"\xFF\"]}").starts_with("the reply is no JSON in UTF-8"));
+  CHECK(problem("{\"attributes\": [\"\xFF\"]}") == "the reply is not UTF-8 (byte 18 of 21)");
   CHECK(problem(std::string((1 << 20) + 1, ' ')) == "the reply has 1048577 bytes; at most 1048576 are read");
 }
 

@@ -50,6 +50,9 @@ TEST_CASE("error: what to do about it") {
   CHECK(verdict(400, limit) == chat_verdict::rename_max);
   CHECK(verdict(400, limit, {chat_rung::plain, true, false}) == chat_verdict::failed);
   CHECK(verdict(400, R"({"message": "This model only support stream mode"})") == chat_verdict::stream);
+  std::string const blind = R"({"error": {"code": 500, "message": "image input is not supported - hint: provide the mmproj"}})";
+  CHECK(verdict(500, blind) == chat_verdict::fatal);  // or each class would be tried six times
+  CHECK(contains(std::string(dvla::remedy_for(500, dvla::read_server_error(blind))), "sees no images"));
   // llama.cpp and vLLM; the latter's words on max_tokens must not mislead.
   CHECK(
       verdict(400,

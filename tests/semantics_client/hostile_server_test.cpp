@@ -42,7 +42,7 @@ outcome meet(std::vector<test_server::behaviour> script, dvla::chat_options opti
 
 dvla::chat_options impatient() {
   auto options = client_options({});
-  options.call_timeout = std::chrono::milliseconds(150);
+  options.call_timeout = std::chrono::milliseconds(400);
   options.retry.tries = 2;
   return options;
 }
@@ -63,6 +63,8 @@ TEST_CASE("hostile: a Retry-After beyond the deadline is not waited for") {
   CHECK(contains(out.result.failure,
                  "its deadline of 600000 ms leaves no further try; before it, the server answered 429, 'come back tomorrow'"));
   CHECK(out.requests == 1);
+  CHECK(contains(meet({answer(429, "{}", "Retry-After: Thu, 31 Dec 2099 23:59:59 GMT\r\n")}).result.failure,
+                 "leaves no further try"));
 }
 
 TEST_CASE("hostile: a pause that one request is told holds for all") {
@@ -94,7 +96,7 @@ TEST_CASE("hostile: truncated JSON") {
 TEST_CASE("hostile: a wrong content type") {
   CHECK(meet({answer(200, completion_text(good_reply), "Content-Type: image/png\r\n")}).result.ok());  // the content decides
   auto const out = meet({answer(200, "<html>Log in</html>", "Content-Type: text/html; charset=utf-8\r\n")});
-  CHECK(contains(out.result.failure, "(of type text/html; charset=utf-8) is no JSON"));
+  CHECK(contains(out.result.failure, "(of type text/html; charset=utf-8) is not valid JSON"));
   CHECK(contains(out.result.failure, "check the server's address"));
   CHECK(out.requests == 1);
 }
@@ -110,7 +112,7 @@ TEST_CASE("hostile: stalls end with the call's timeout") {
     CHECK(contains(out.result.failure, "the connection failed: "));
     CHECK(contains(out.result.failure, "timed out"));
     CHECK(out.requests == 2);
-    CHECK(out.took < 2'000);
+    CHECK(out.took < 10'000);
   }
   CHECK(meet({stall, completion(good_reply)}, impatient()).result.ok());
 }
@@ -164,7 +166,7 @@ TEST_CASE("hostile: invalid UTF-8") {
   bad.replace(bad.find("round"), 5, "ro\xFF\xC0nd");
   CHECK(meet({answer(200, bad), completion(good_reply)}).result.ok());
   auto const out = meet({answer(200, bad)}, impatient());
-  CHECK(contains(out.result.failure, "is no JSON in UTF-8"));
+  CHECK(contains(out.result.failure, "is not UTF-8"));
   auto const error = meet({answer(400, "\x1B[31mbad \xFF\xFE\n bytes")});
   CHECK(contains(error.result.failure, "'[31mbad ?? bytes'"));  // fit for a terminal
 }

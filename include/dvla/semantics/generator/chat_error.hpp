@@ -77,6 +77,13 @@ namespace detail {
   return plain;
 }
 
+/// Whether the model does not take images: llama.cpp (status 500), vLLM, and others in like words.
+[[nodiscard]] inline bool is_blind(server_error const& error) {
+  return detail::mentions(detail::lower(error.message),
+                          {"image input is not supported", "not a multimodal model", "not support image", "not support vision",
+                           "missing data required for image input"});
+}
+
 /// What follows from a status and an error, given how the request was asked.
 [[nodiscard]] inline chat_verdict judge(long status, server_error const& error, chat_mode mode) {
   if (status >= 200 && status < 300) return chat_verdict::answered;
@@ -85,6 +92,7 @@ namespace detail {
   if (status < 400 || status == 401 || status == 402 || status == 403 || status == 404 || status == 405) return chat_verdict::fatal;
   // Rate limits may be explained with a link to a page on billing.
   bool const unpaid = detail::mentions(all, {"insufficient_quota", "billing", "arrearage", "insufficient balance"});
+  if (is_blind(error)) return chat_verdict::fatal;
   if (unpaid && !detail::mentions(kind, {"rate_limit"})) return chat_verdict::fatal;
   if (status == 408 || status == 409 || status == 425 || status == 429) return chat_verdict::retry;
   bool const about_length =
@@ -99,8 +107,9 @@ namespace detail {
   return chat_verdict::failed;
 }
 
-/// What the user can do about a status; begins with "; ", or is empty.
-[[nodiscard]] inline std::string_view remedy_for(long status) {
+/// What the user can do about an error; begins with "; ", or is empty.
+[[nodiscard]] inline std::string_view remedy_for(long status, server_error const& error) {
+  if (is_blind(error)) return "; this model sees no images: serve one that does, or ask without images";
   switch (status) {
     case 401:
     case 403:

@@ -126,9 +126,9 @@ class chat_exchange {
       case chat_verdict::retry:
         return try_again(status_words(response.status, error), response, false);
       case chat_verdict::fatal:
-        stop(": ", status_words(response.status, error), concat(remedy_for(response.status), models(response)));
+        stop(": ", status_words(response.status, error), concat(remedy_for(response.status, error), models(response)));
       case chat_verdict::failed:
-        return failure(concat(status_words(response.status, error), remedy_for(response.status)));
+        return failure(concat(status_words(response.status, error), remedy_for(response.status, error)));
       case chat_verdict::step_down:
       case chat_verdict::rename_max:
       case chat_verdict::stream:
@@ -153,7 +153,7 @@ class chat_exchange {
     if (body.value.is_object() && body.value.contains("error") && !body.value["error"].is_null() && !body.value.contains("choices"))
       return try_again(status_words(response.status, read_server_error(body.value.dump())), {}, false);
     chat_answer const answer = read_chat_answer(body.value);
-    count_tokens(answer, response);
+    count_tokens(answer);
     if (!answer.refusal.empty()) return failure(concat("the model refused: ", said(answer.refusal)));
     if (answer.finish_reason == "content_filter") return failure("the server's content filter held the answer back");
     json_reading reply = read_reply(answer.text, request_.schema);
@@ -190,11 +190,11 @@ class chat_exchange {
     return std::nullopt;
   }
 
-  void count_tokens(chat_answer const& answer, http_response const& response) {
+  void count_tokens(chat_answer const& answer) {
     prompt_tokens_ += answer.prompt_tokens;
     completion_tokens_ += answer.completion_tokens;
     // A server that does not count is counted by four bytes a token, so that a budget still ends.
-    auto const estimate = answer.usage_known ? 0 : (request_.prompt.size() + response.body.size()) / 4;
+    auto const estimate = answer.usage_known ? 0 : (request_.prompt.size() + answer.text.size()) / 4;
     link_.shared.budget.add_tokens(answer.prompt_tokens + estimate, answer.completion_tokens);
   }
 

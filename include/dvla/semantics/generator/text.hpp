@@ -13,7 +13,7 @@
 
 namespace dvla::inline DVLA_ABI {
 
-/// JSON read from untrusted bytes: a value, or the problem as the end of a sentence ("is no JSON, from byte 3 of 9 on").
+/// JSON read from untrusted bytes: a value, or the problem as the end of a sentence ("is not valid JSON (byte 3 of 9)").
 struct json_reading {
   nlohmann::json value{};
   std::string problem{};
@@ -65,7 +65,9 @@ namespace detail {
     return {nlohmann::json::parse(text.begin(), text.end()), {}};
   } catch (nlohmann::json::parse_error const& problem) {
     if (problem.byte > text.size()) return {{}, concat("is JSON that ends too early, after ", text.size(), " bytes")};
-    return {{}, concat("is no JSON in UTF-8, from byte ", problem.byte, " of ", text.size(), " on")};
+    for (std::size_t at = 0, length = 0; at < text.size(); at += length)
+      if ((length = utf8_length(text, at)) == 0) return {{}, concat("is not UTF-8 (byte ", at + 1, " of ", text.size(), ")")};
+    return {{}, concat("is not valid JSON (byte ", problem.byte, " of ", text.size(), ")")};
   } catch (nlohmann::json::exception const&) {
     return {{}, "is JSON with a number out of range"};
   }
