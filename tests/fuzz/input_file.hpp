@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -15,9 +16,11 @@
 
 namespace dvla_fuzz {
 
-/// The folder of this process's files, which goes with it.
+/// The folder of this process's files, which goes with it: in memory where it can be, since banks are flushed to the device when they
+/// are written. TMPDIR decides where it is set.
 inline std::filesystem::path const& input_folder() {
-  static dvla_test::temporary_folder const folder;
+  bool const memory = std::getenv("TMPDIR") == nullptr && ::access("/dev/shm", W_OK) == 0;
+  static dvla_test::temporary_folder const folder(memory ? "/dev/shm" : std::filesystem::temp_directory_path());
   return folder.path();
 }
 
@@ -28,8 +31,8 @@ class input_file {
       : path_(input_folder() / name), file_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {}
 
   std::filesystem::path const& operator()(std::string_view bytes) const {
-    bool const written = ::ftruncate(file_.get(), 0) == 0 &&
-                         ::pwrite(file_.get(), bytes.data(), bytes.size(), 0) == static_cast<::ssize_t>(bytes.size());
+    bool const written = ::pwrite(file_.get(), bytes.data(), bytes.size(), 0) == static_cast<::ssize_t>(bytes.size()) &&
+                         ::ftruncate(file_.get(), static_cast<::off_t>(bytes.size())) == 0;
     demand(written, "the machine can write a file");
     return path_;
   }

@@ -46,7 +46,7 @@ void mutate(std::size_t count, bool tell) {
 int main(int argc, char** argv) {
   std::vector<std::string> const arguments(argv + 1, argv + argc);
   bool const tell = arguments == std::vector<std::string>{"--tell"};
-  if (arguments.empty() || tell) return mutate(2000, tell), 0;
+  if (arguments.empty() || tell) return mutate(20000, tell), 0;
   for (auto const& path : arguments) {
     std::ifstream file(path, std::ios::binary);
     if (!file.good()) return std::cerr << path << " cannot be read\n", 2;

@@ -88,12 +88,18 @@ TEST_CASE("absurdly deep, wide or long structures are refused before they cost m
   for (int i = 0; i < 100; ++i) deep += "]";
   CHECK(has(refusal(deep + std::string(99, 'a') + "."), "nested deeper than 64 levels"));
   // Twenty-five lists, each holding the one before twice: 2^25 values when unfolded.
-  std::string doubled = "]K\1aq" + std::string(1, '\0');
-  for (char i = 1; i <= 25; ++i) {
-    std::string const before = "h" + std::string(1, static_cast<char>(i - 1));
-    doubled += "](" + before + before + "eq" + i;
-  }
-  CHECK(has(refusal(doubled + "."), "unfolds to more than"));
+  auto const doubled = [](std::string const& first, char times) {
+    std::string out = first + "q" + std::string(1, '\0');
+    for (char i = 1; i <= times; ++i) {
+      std::string const before = "h" + std::string(1, static_cast<char>(i - 1));
+      out += "](" + before + before + "eq" + i;
+    }
+    return out + ".";
+  };
+  CHECK(has(refusal(doubled("]K\1a", 25)), "unfolds to more than"));
+  CHECK(has(refusal(doubled(text("t"), 12)), "unfolds to more than"));  // few bytes, few values
+  CHECK(refusal(doubled(text("t"), 8)) == "no error");
+  CHECK(has(refusal(doubled(text(std::string(20000, 't')), 13)), "keys and texts unfold to far more"));
   CHECK(has(refusal("}" + text(std::string(2000, 'k')) + "K\1s."), "join to more than 1024 characters"));
   CHECK(
       has(refusal("}" + text("a") + tensor(0, {4}, {1}) + "s" + text("a") + tensor(0, {4}, {1}) + "s."), "two tensors named 'a'"));

@@ -14,8 +14,8 @@ namespace dvla_test {
 /// A new folder, removed at the end.
 class temporary_folder {
  public:
-  temporary_folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "dvla_test_XXXXXX").string();
+  explicit temporary_folder(std::filesystem::path const& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "dvla_test_XXXXXX").string();
     dvla::expect(::mkdtemp(name.data()) != nullptr, "the test cannot make a folder");
     path_ = name;
   }

@@ -81,7 +81,8 @@ class pth_flattener {
       : source_(std::move(source)),
         memory_(std::move(memory)),
         archive_(source_, memory_->file.bytes()),
-        copies_left_((std::uint64_t{64} << 20) + 8 * std::uint64_t{memory_->file.bytes().size()}) {}
+        copies_left_((std::uint64_t{64} << 20) + 8 * std::uint64_t{memory_->file.bytes().size()}),
+        words_left_(copies_left_) {}
 
   [[nodiscard]] named_tensors run() && {
     locate_pickle();
@@ -94,6 +95,8 @@ class pth_flattener {
     expect(pickled.size() <= largest_pickle, source_, ": its pickle has ", pickled.size(),
            " bytes, which is more than any model needs");
     graph_ = parse_pickle(source_, pickled, &check_torch_global);
+    // A pickle says a shared value once and refers to it; few references take so few bytes that they could unfold to more than this.
+    most_values_ = std::min(most_values, 1024 + 16 * pickled.size());
     on_path_.assign(graph_.values.size(), false);
     visit(graph_.root, "", 0);
     return {source_, std::move(tensors_), std::move(metadata_), memory_};
@@ -124,7 +127,7 @@ class pth_flattener {
 
   void visit(pickle_id id, std::string const& name, std::size_t depth) {
     pickle_value const& value = graph_[id];
-    expect(++visited_ <= most_values, source_, " unfolds to more than ", most_values, " values, which no model needs");
+    expect(++visited_ <= most_values_, source_, " unfolds to more than ", most_values_, " values, which no model needs");
     expect(depth <= deepest, where(name), " is nested deeper than ", deepest, " levels");
     expect(name.size() <= longest_name, source_, ": the keys that lead to a value join to more than ", longest_name, " characters");
     switch (value.kind) {
@@ -191,7 +194,16 @@ class pth_flattener {
   /// What was saved without a name, as by torch.save(tensor, file), is called "value".
   static std::string named(std::string const& name) { return name.empty() ? "value" : name; }
 
-  void add_text(std::string const& name, std::string text) { metadata_.emplace_back(named(name), std::move(text)); }
+  void add_text(std::string const& name, std::string text) {
+    take_words(name.size() + text.size());
+    metadata_.emplace_back(named(name), std::move(text));
+  }
+
+  /// Counts what is copied of names, texts and shapes: a short pickle may refer to a long text again and again.
+  void take_words(std::size_t bytes) {
+    expect(bytes <= words_left_, source_, ": its keys and texts unfold to far more than the file's size, which no model needs");
+    words_left_ -= bytes;
+  }
 
   /// scalar(dtype('f8'), bytes), where Python 3 writes the bytes as encode(text, 'latin1'): one code point, one byte.
   void add_numpy_scalar(std::vector<pickle_id> const& arguments, std::string const& name) {
@@ -222,6 +234,7 @@ class pth_flattener {
   void add_tensor(std::vector<pickle_id> const& arguments, std::string const& name) {
     expect(arguments.size() >= 4 && graph_[arguments[0]].kind == pickle_kind::persistent, where(name), " is a damaged tensor");
     stored_tensor tensor{named(name), {}, extents(arguments[2], name), {}};
+    take_words(name.size() + tensor.shape.size() * sizeof(std::size_t));
     auto const bytes = storage_bytes(graph_[graph_[arguments[0]].arguments], name, tensor.type);
     std::size_t const offset = extent(arguments[1], name);
     auto const strides = extents(arguments[3], name);
@@ -301,8 +314,8 @@ class pth_flattener {
   std::string folder_;
   pickle_graph graph_;
   std::vector<bool> on_path_;
-  std::size_t visited_ = 0;
-  std::uint64_t copies_left_;
+  std::size_t visited_ = 0, most_values_ = most_values;
+  std::uint64_t copies_left_, words_left_;
   std::vector<stored_tensor> tensors_;
   named_tensors::text_pairs metadata_;
 };
