@@ -70,6 +70,10 @@ TEST_CASE("a view outside its storage is refused, also where its place overflows
     CHECK(has(refusal(bad + "."), "views elements outside its storage of 4 elements"));
   CHECK(has(refusal(tensor(0, {1 << 30, 1 << 30, 1 << 30}, {0, 0, 0}) + "."), "more elements than memory can address"));
   CHECK(has(refusal(tensor(0, {1 << 20, 1 << 20}, {0, 0}) + "."), "unfold to far more than its size"));
+  CHECK(has(refusal(tensor(0, {5 << 20}, {0}) + "."), "unfold to far more than its size"));
+  std::vector<std::int64_t> many(60, 1), none(60, 0);  // axes that cost nothing
+  many[7] = 1 << 20;
+  CHECK(refusal(tensor(0, many, none) + ".") == "no error");
   CHECK(has(refusal(tensor(-1, {1}, {1}) + "."), "that is no count"));
   CHECK(has(refusal(tensor(0, {4}, {-1}) + "."), "that is no count"));
   CHECK(has(refusal(tensor(0, {4}, {1, 1}) + "."), "1 extents but 2 strides"));

@@ -81,7 +81,7 @@ class pth_flattener {
       : source_(std::move(source)),
         memory_(std::move(memory)),
         archive_(source_, memory_->file.bytes()),
-        copies_left_((std::uint64_t{64} << 20) + 8 * std::uint64_t{memory_->file.bytes().size()}),
+        copies_left_((std::uint64_t{16} << 20) + 8 * std::uint64_t{memory_->file.bytes().size()}),
         words_left_(copies_left_) {}
 
   [[nodiscard]] named_tensors run() && {
@@ -209,10 +209,13 @@ class pth_flattener {
   void add_numpy_scalar(std::vector<pickle_id> const& arguments, std::string const& name) {
     expect(arguments.size() == 2 && graph_[arguments[0]].kind == pickle_kind::call, where(name), " is a damaged numpy scalar");
     auto const& type_arguments = graph_[graph_[arguments[0]].arguments].items;
-    std::string const code = type_arguments.empty() ? "" : graph_[type_arguments[0]].text;
+    std::string_view const code = type_arguments.empty() ? std::string_view() : std::string_view(graph_[type_arguments[0]].text);
     pickle_value const& content = graph_[arguments[1]];
     auto const& encoded = graph_[content.arguments].items;
-    std::string const raw = content.kind == pickle_kind::call && !encoded.empty() ? latin1(graph_[encoded[0]].text) : content.text;
+    bool const wrapped = content.kind == pickle_kind::call && !encoded.empty();
+    std::string const& bytes = wrapped ? graph_[encoded[0]].text : content.text;
+    if (bytes.size() > 16) return;  // of no type below, and nothing to copy for each reference to it
+    std::string const raw = wrapped ? latin1(bytes) : bytes;
     for (auto const& [numpy_code, type] :
          {std::pair("f8", dtype::f64), {"f4", dtype::f32}, {"i8", dtype::i64}, {"i4", dtype::i32}}) {
       if (code != numpy_code || raw.size() != dtype_size(type)) continue;

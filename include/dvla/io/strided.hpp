@@ -31,14 +31,17 @@ inline bool is_c_order(std::span<std::size_t const> shape, std::span<std::size_t
 inline std::vector<std::byte> copy_to_c_order(std::byte const* storage, std::span<std::size_t const> shape,
                                               std::span<std::size_t const> strides, std::size_t count, std::size_t element_size) {
   std::vector<std::byte> out(count * element_size);
-  std::vector<std::size_t> index(shape.size(), 0);
+  std::vector<std::size_t> extents, steps;  // of the axes along which one goes: those of extent 1 would only be visited for each element
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    if (shape[axis] != 1) extents.push_back(shape[axis]), steps.push_back(strides[axis]);
+  std::vector<std::size_t> index(extents.size(), 0);
   std::size_t from = 0;
   for (std::size_t i = 0; i < count; ++i) {
     std::memcpy(out.data() + i * element_size, storage + from * element_size, element_size);
-    for (std::size_t axis = shape.size(); axis-- > 0;) {
-      from += strides[axis];
-      if (++index[axis] < shape[axis]) break;
-      from -= strides[axis] * shape[axis];
+    for (std::size_t axis = extents.size(); axis-- > 0;) {
+      from += steps[axis];
+      if (++index[axis] < extents[axis]) break;
+      from -= steps[axis] * extents[axis];
       index[axis] = 0;
     }
   }
