@@ -126,6 +126,8 @@ void take(class_texts& c, generation_request const& request, generation_result c
   bool const attributes = request.level == dvla::meaning_level::attributes;
   auto& kept = c.provenance[attributes ? "attributes" : "description"];
   kept = {{"prompt", request.prompt_id}, {"answer", result.provenance}};
+  for (char const* passing : {"cached", "latency_ms"})  // the same answers make the same file
+    if (kept["answer"].is_object()) kept["answer"].erase(passing);
   if (attributes) {
     auto found = dvla::take_attributes(result);
     c.attributes = std::move(found.attributes);

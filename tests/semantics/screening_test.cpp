@@ -16,7 +16,7 @@ generation_result answer(nlohmann::json reply) { return {std::move(reply), {}, {
 TEST_CASE("attributes as people write them pass") {
   for (auto const* text : {"smooth glossy red skin", "rounded, slightly heart-shaped outline", "flightless bird unable to fly", "3-toed feet",
                            "caf\xC3\xA9-coloured coat", "fins that act as a rudder", "head is 1/3 of the body", "los angeles style", "dog's ears",
-                           "die-cut edges", "print on its cover", "user-facing handle", "10-12 cm long"}) {
+                           "die-cut edges", "print on its cover", "user-facing handle", "10-12 cm long", "legs < 2 cm"}) {
     CAPTURE(text);
     CHECK(fault_of(text) == text_fault::none);
   }
@@ -39,7 +39,7 @@ TEST_CASE("what is no attribute is found out") {
   check({"das Tier hat ein weiches Fell und ist braun", "una piel roja y muy brillante con los tallos", "\xE7\xBA\xA2\xE8\x89\xB2\xE7\x9A\x84\xE7\x9A\xAE",
          "\xD0\xBA\xD1\x80\xD0\xB0\xD1\x81\xD0\xBD\xD0\xB0\xD1\x8F \xD0\xBA\xD0\xBE\xD0\xB6\xD0\xB0"},
         text_fault::not_english);
-  check({"{\"attributes\": 1}", "red skin</b>", "```json", "see http://x.y", "red\x01skin", "\xFF\xFE", "{{name}} [x]"}, text_fault::malformed);
+  check({"{\"attributes\": 1}", "red skin</b>", "```json", "see http://x.y", "red\x01skin", "\xFF\xFE", "{{name}} [x]", "<img src=", "image_width"}, text_fault::malformed);
   check({"one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"}, text_fault::too_long);
   CHECK(fault_of(std::string(200, 'x')) == text_fault::too_long);
 }

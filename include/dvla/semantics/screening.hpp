@@ -133,6 +133,11 @@ namespace detail {
   constexpr std::string_view marks[] = {"{", "}", "```", "</", "/>", "\\n", "\\u", "://", "[", "]", "\":"};
   for (auto const mark : marks)
     if (text.find(mark) != std::string_view::npos) return {text_fault::malformed, concat("it holds '", mark, "', a piece of code or markup")};
+  auto const is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  for (std::size_t i = 1; i < text.size(); ++i) {
+    if (text[i - 1] == '<' && is_letter(text[i])) return {text_fault::malformed, "it holds a tag"};
+    if (text[i] == '_' && is_letter(text[i - 1])) return {text_fault::malformed, "it holds an identifier with '_'"};
+  }
   return {};
 }
 
