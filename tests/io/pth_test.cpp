@@ -69,6 +69,16 @@ TEST_CASE("state_dict() strips the wrappers of a checkpoint and leaves a bare st
   CHECK(pth_file(fixture("plain.pth")).state_dict().tensors().size() == 4);
 }
 
+TEST_CASE("a name made of a million wrappers is stripped of sixteen, and no stack ends on it") {
+  std::string name = "weight";
+  for (int i = 0; i < 16; ++i) name.insert(0, "state_dict.");
+  CHECK(named_tensors("net.pth", {{name, dtype::f32, {0}, {}}}, {}, nullptr).state_dict().contains("weight"));
+  name.assign(1000000 * 6, 'x');
+  for (std::size_t i = 0; i < name.size(); ++i) name[i] = "model."[i % 6];
+  auto const inner = named_tensors("net.pth", {{name, dtype::f32, {0}, {}}}, {}, nullptr).state_dict();
+  CHECK(inner.tensors()[0].name.size() == name.size() - 16 * 6);
+}
+
 TEST_CASE("a submodule that happens to be called model is no wrapper") {
   named_tensors const two("net.pth", {{"model.weight", dtype::f32, {0}, {}}, {"head.weight", dtype::f32, {0}, {}}}, {}, nullptr);
   CHECK(two.state_dict().contains("head.weight"));

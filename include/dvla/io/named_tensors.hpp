@@ -74,12 +74,16 @@ class named_tensors {
   }
 
   /// The model inside a training checkpoint: the tensors under a wrapper "state_dict.", "model.", "params." or "module."
-  /// without that prefix, and so on for wrappers in one another. A prefix is taken for a wrapper where every tensor has
-  /// it, leaving aside those of an optimizer, a schedule or an averaged model; "state_dict." is one beside anything.
+  /// without that prefix, and so on for up to 16 wrappers in one another. A prefix is taken for a wrapper where every tensor
+  /// has it, leaving aside those of an optimizer, a schedule or an averaged model; "state_dict." is one beside anything.
   [[nodiscard]] named_tensors state_dict() const {
-    for (std::string_view const wrapper : {"state_dict.", "model.", "params.", "module."})
-      if (is_wrapper(wrapper)) return unwrapped(wrapper).state_dict();
-    return *this;
+    named_tensors out = *this;
+    for (int depth = 0; depth < 16; ++depth) {  // a name may be made of prefixes alone, megabytes of them
+      auto const prefix = out.wrapper();
+      if (prefix.empty()) break;
+      out = out.unwrapped(prefix);
+    }
+    return out;
   }
 
  private:
@@ -90,6 +94,13 @@ class named_tensors {
   static bool is_training_state(stored_tensor const& tensor) {
     return has_prefix(tensor, "optim") || has_prefix(tensor, "scheduler.") || has_prefix(tensor, "lr_scheduler.") ||
            has_prefix(tensor, "scaler.") || has_prefix(tensor, "ema.") || has_prefix(tensor, "model_ema.");
+  }
+
+  /// The prefix that is a wrapper of this file; empty for none.
+  [[nodiscard]] std::string_view wrapper() const {
+    for (std::string_view const prefix : {"state_dict.", "model.", "params.", "module."})
+      if (is_wrapper(prefix)) return prefix;
+    return {};
   }
 
   [[nodiscard]] bool is_wrapper(std::string_view prefix) const {

@@ -24,6 +24,7 @@
 #include <dvla/core/error.hpp>
 #include <dvla/io/atomic_file.hpp>
 #include <dvla/io/dtype.hpp>
+#include <dvla/io/json_limits.hpp>
 #include <dvla/io/mapped_file.hpp>
 #include <dvla/io/named_tensors.hpp>
 #include <dvla/io/stored_tensor.hpp>
@@ -40,20 +41,11 @@ inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;
 /// The header as JSON. A key that occurs twice in one object is an error: the format forbids it, and readers that take
 /// the first would differ from readers that take the last.
 inline nlohmann::json parse_safetensors_header(std::string const& source, std::string_view text) {
-  using event_type = nlohmann::json::parse_event_t;
-  std::vector<std::set<std::string>> keys(4);  // by depth: 0 the file, 1 a tensor, 2 its lists, 3 their numbers
-  auto const watch = [&](int depth, event_type event, nlohmann::json& parsed) {
-    auto const level = static_cast<std::size_t>(depth);
-    expect(level < keys.size(), source, ": the header is nested deeper than safetensors allows");
-    if (event == event_type::object_start) keys[level].clear();
-    if (event == event_type::key) {
-      auto const name = parsed.get<std::string>();
-      expect(keys[level - 1].insert(name).second, source, ": the header names '", name, "' twice");
-    }
-    return true;
-  };
+  json_limits const limits(text, 3, true);  // the file, a tensor, its lists
+  expect(!limits.too_deep(), source, ": the header is nested deeper than safetensors allows");
+  expect(!limits.repeats_key(), source, ": the header names '", limits.this_key(), "' twice");
   try {
-    return nlohmann::json::parse(text.begin(), text.end(), watch);
+    return nlohmann::json::parse(text.begin(), text.end());
   } catch (nlohmann::json::exception const& problem) {
     fail(source, ": the header is not valid JSON (", problem.what(), "); the file is damaged or no safetensors file");
   }

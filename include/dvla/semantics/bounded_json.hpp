@@ -1,6 +1,7 @@
 // JSON of unknown origin: nested no deeper than a bank is, so that nothing that walks it can run out of stack.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -10,17 +11,16 @@
 #include <nlohmann/json.hpp>
 
 #include <dvla/core/error.hpp>
+#include <dvla/io/json_limits.hpp>
 
 namespace dvla::inline DVLA_ABI {
 
 /// Parses a text; `source` names it in errors. Of keys that occur twice the last holds. Throws for what is no JSON.
-[[nodiscard]] inline nlohmann::json parse_bounded(std::string const& source, std::string_view text, int depth = 24) {
-  auto const watch = [&](int at, nlohmann::json::parse_event_t, nlohmann::json&) {
-    expect(at <= depth, source, ": the JSON is nested deeper than ", depth, " levels; this is no file of semantics");
-    return true;
-  };
+[[nodiscard]] inline nlohmann::json parse_bounded(std::string const& source, std::string_view text, std::size_t depth = 24) {
+  expect(!detail::json_limits(text, depth).too_deep(), source, ": the JSON is nested deeper than ", depth,
+         " levels; this is no file of semantics");
   try {
-    return nlohmann::json::parse(text.begin(), text.end(), watch);
+    return nlohmann::json::parse(text.begin(), text.end());
   } catch (nlohmann::json::exception const& problem) {
     fail(source, " is no JSON (", problem.what(), "); the file is damaged or of another kind");
   }
