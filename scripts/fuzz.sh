@@ -38,8 +38,8 @@ fuzz() {
   local status=0 verdict="no finding" began=$SECONDS
   mkdir -p "$corpus" "$BUILD_FOLDER/seeds/$name"
   "$program" --seeds="$BUILD_FOLDER/seeds/$name"
-  "$program" "$corpus" "$BUILD_FOLDER/seeds/$name" -max_total_time="$FUZZ_SECONDS" -max_len=8192 -timeout=60 -rss_limit_mb=1024 \
-    -malloc_limit_mb=512 -use_value_profile=1 -artifact_prefix="$BUILD_FOLDER/findings/$name-" -print_final_stats=1 >"$log" 2>&1 || status=$?
+  "$program" "$corpus" "$BUILD_FOLDER/seeds/$name" -max_total_time="$FUZZ_SECONDS" -max_len=5000 -timeout=60 -rss_limit_mb=1024 \
+    -malloc_limit_mb=512 -artifact_prefix="$BUILD_FOLDER/findings/$name-" -print_final_stats=1 >"$log" 2>&1 || status=$?
   if ((status != 0)); then verdict="FINDING, see $log and $(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)"; fi
   printf '%-12s %5d s  %11s executions  %6s edges  %6s inputs kept  %s\n' "$name" $((SECONDS - began)) \
     "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" "$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)" \
