@@ -1,6 +1,7 @@
 // The only file of the tool that compiles the client of language models.
 #include "language_model.hpp"
 
+#include <dvla/semantics/bounded_json.hpp>
 #include <dvla/semantics/generator/cached_generator.hpp>
 #include <dvla/semantics/generator/dry_run.hpp>
 #include <dvla/semantics/generator/recorded_generator.hpp>
@@ -24,6 +25,7 @@ dvla::chat_options chat_of(generate_options const& o) {
   c.max_tokens = o.max_tokens;
   c.parallel = o.concurrency;
   c.limits = {o.max_requests, o.max_total_tokens};
+  if (!o.extra_body.empty()) c.extra_body = dvla::parse_bounded("--extra-body", o.extra_body);
   return c;
 }
 
@@ -56,7 +58,9 @@ dvla::any_generator open_generator(generate_options const& o) {
 #if defined(DVLA_TOOL_SEMANTICS)
   return cached(dvla::chat_generator(chat_of(o)), o);
 #else
-  dvla::fail("this build of dvla has no client of language models; build it where libcurl is (libcurl4-openssl-dev), or give --recorded FILE");
+  dvla::fail(
+      "this build of dvla has no client of language models; build it where libcurl is (libcurl4-openssl-dev), or give --recorded "
+      "FILE");
 #endif
 }
 

@@ -61,12 +61,15 @@ struct learner_choice {
 
 /// Keeps the content of a bank in a configuration. Where it holds another one's already, the model was trained with that: an error
 /// unless this bank was asked for by name; then a sentence is returned.
-[[nodiscard]] inline std::string settle_bank(json& configuration, learner_options const& given, std::string const& file, std::string const& hash) {
+[[nodiscard]] inline std::string settle_bank(json& configuration, learner_options const& given, std::string const& file,
+                                             std::string const& hash) {
   std::string const before = configuration.value("semantics_sha256", hash);
   configuration["semantics_sha256"] = hash;
   if (before == hash) return {};
-  auto const text = dvla::concat("the model was trained with the bank of content ", before.substr(0, 12), ", but ", file, " has ", hash.substr(0, 12));
-  dvla::expect(given.semantics.has_value(), text, "; give the bank that it was trained with, or this one by --semantics to use it all the same");
+  auto const text = dvla::concat("the model was trained with the bank of content ", before.substr(0, 12), ", but ", file, " has ",
+                                 hash.substr(0, 12));
+  dvla::expect(given.semantics.has_value(), text,
+               "; give the bank that it was trained with, or this one by --semantics to use it all the same");
   return text;
 }
 

@@ -44,7 +44,8 @@ bool report(std::vector<dvla::bank_finding> const& found) {
 std::vector<std::pair<std::string, std::vector<std::string>>> splits_of(std::string const& root) {
   std::vector<std::pair<std::string, std::vector<std::string>>> out;
   for (char const* split : {"base", "val", "novel"})
-    if (std::filesystem::is_directory(std::filesystem::path(root) / split)) out.emplace_back(split, dvla::open_split(root, split).classes);
+    if (std::filesystem::is_directory(std::filesystem::path(root) / split))
+      out.emplace_back(split, dvla::open_split(root, split).classes);
   if (out.empty()) out.emplace_back("", dvla::open_image_folder(root).classes);
   return out;
 }
@@ -55,8 +56,8 @@ std::vector<dvla::bank_finding> check_texts(dvla::text_bank const& bank) {
   std::size_t classes = 0, images = 0, described = 0, selected = 0;
   auto const warn = [&](dvla::class_texts const& c, std::string const& text, dvla::screening const& found) {
     if (!found.ok())
-      out.push_back({dvla::finding_kind::warning,
-                     dvla::concat("class '", c.folder, "': '", dvla::excerpt(text, 80), "' is not used, ", to_string(found.fault), ": ", found.reason)});
+      out.push_back({dvla::finding_kind::warning, dvla::concat("class '", c.folder, "': '", dvla::excerpt(text, 80),
+                                                               "' is not used, ", to_string(found.fault), ": ", found.reason)});
   };
   for (auto const& c : bank.entries) {
     ++(c.support.empty() ? classes : images);
@@ -64,10 +65,12 @@ std::vector<dvla::bank_finding> check_texts(dvla::text_bank const& bank) {
     selected += c.support.empty() && c.selection.has_value();
     for (auto const& a : c.attributes) warn(c, a, dvla::screen_text(dvla::tidy_text(a), dvla::attribute_limits));
     if (!c.description.empty()) warn(c, c.description, dvla::screen_text(dvla::tidy_text(c.description), dvla::description_limits));
-    if (!c.failure.empty()) out.push_back({dvla::finding_kind::warning, dvla::concat("class '", c.folder, "' has no attributes: ", c.failure)});
+    if (!c.failure.empty())
+      out.push_back({dvla::finding_kind::warning, dvla::concat("class '", c.folder, "' has no attributes: ", c.failure)});
   }
-  out.insert(out.begin(), {dvla::finding_kind::note, dvla::concat(classes, " classes, ", described, " with a description, ", selected,
-                                                                  " with selected attributes; texts of ", images, " single images")});
+  out.insert(out.begin(),
+             {dvla::finding_kind::note, dvla::concat(classes, " classes, ", described, " with a description, ", selected,
+                                                     " with selected attributes; texts of ", images, " single images")});
   return out;
 }
 
@@ -99,8 +102,8 @@ void semantics_select(select_options const& o) {
     few += c.selection->chosen.size() < o.k;
   }
   dvla::write_texts(o.out, bank);
-  std::printf("%s: %s selection kept %zu attributes of %zu entries; dropped: %s\n", o.out.c_str(), o.mode.c_str(), kept, bank.entries.size(),
-              drops_of(bank).c_str());
+  std::printf("%s: %s selection kept %zu attributes of %zu entries; dropped: %s\n", o.out.c_str(), o.mode.c_str(), kept,
+              bank.entries.size(), drops_of(bank).c_str());
   if (few > 0) std::printf("%zu entries have fewer than %zu\n", few, o.k);
 }
 
@@ -108,7 +111,8 @@ void semantics_encode(encode_options const& o) {
   auto const texts = dvla::read_texts(o.texts);
   auto const encoder = open_encoder(o.encoder);
   dvla::encode_settings settings;
-  for (auto const content : {dvla::bank_content::both, dvla::bank_content::attributes, dvla::bank_content::description, dvla::bank_content::names})
+  for (auto const content :
+       {dvla::bank_content::both, dvla::bank_content::attributes, dvla::bank_content::description, dvla::bank_content::names})
     if (o.levels == to_string(content)) settings.content = content;
   settings.phrases = o.phrases;
   settings.from_intrinsic = o.from_intrinsic;
@@ -119,8 +123,8 @@ void semantics_encode(encode_options const& o) {
   std::size_t const shown = std::min<std::size_t>(made.notes.size(), 20);
   for (std::size_t i = 0; i < shown; ++i) std::fprintf(stderr, "%s\n", made.notes[i].c_str());
   if (shown < made.notes.size()) std::fprintf(stderr, "and %zu more\n", made.notes.size() - shown);
-  std::printf("%s: %zu classes, width %zu, levels %s, by %s\n", dvla::detail::bank_paths(o.out).vectors.c_str(), made.bank.classes.size(),
-              made.bank.width, o.levels.c_str(), made.bank.encoder.c_str());
+  std::printf("%s: %zu classes, width %zu, levels %s, by %s\n", dvla::detail::bank_paths(o.out).vectors.c_str(),
+              made.bank.classes.size(), made.bank.width, o.levels.c_str(), made.bank.encoder.c_str());
 }
 
 void semantics_merge(merge_options const& o) {
@@ -129,11 +133,14 @@ void semantics_merge(merge_options const& o) {
     dvla::expect(!dvla::holds_texts(file), file, " holds texts; merge joins banks, encode the texts first");
     banks.push_back(dvla::read_vectors(file));
   }
-  auto const clash = o.on_clash == "first" ? dvla::merge_clash::first : o.on_clash == "last" ? dvla::merge_clash::last : dvla::merge_clash::refuse;
+  auto const clash = o.on_clash == "first"  ? dvla::merge_clash::first
+                     : o.on_clash == "last" ? dvla::merge_clash::last
+                                            : dvla::merge_clash::refuse;
   auto merged = dvla::merge_banks(banks, clash);
   if (o.centre || o.unit) dvla::normalise(merged, o.centre, o.unit);
   dvla::write_bank(o.out, merged);
-  std::printf("%s: %zu classes of %zu banks\n", dvla::detail::bank_paths(o.out).vectors.c_str(), merged.classes.size(), banks.size());
+  std::printf("%s: %zu classes of %zu banks\n", dvla::detail::bank_paths(o.out).vectors.c_str(), merged.classes.size(),
+              banks.size());
 }
 
 void semantics_check(check_options const& o) {

@@ -17,15 +17,20 @@ constexpr char about[] =
     "Example, with a model served on this machine (vLLM, llama.cpp, Ollama, ...):\n"
     "  dvla semantics generate --data cifar_fs --model Qwen2.5-VL-32B-Instruct --cache cache/llm --out candidates.json\n"
     "  dvla semantics select candidates.json --encoder clip:clip-vit-b16 -k 4 --out selected.json\n"
-    "  dvla semantics generate --level description --texts selected.json --model Qwen2.5-VL-32B-Instruct --cache cache/llm --out texts.json\n"
+    "  dvla semantics generate --level description --texts selected.json --model Qwen2.5-VL-32B-Instruct --cache cache/llm --out "
+    "texts.json\n"
     "  dvla semantics encode texts.json --encoder clip:clip-vit-b16 --out bank.safetensors";
 
 constexpr char about_generate[] =
     "Asks a multimodal language model what classes look like.\n"
-    "With --level attributes (default): reads --data, a folder of images a class or a data set with base, val and novel, shows --images\n"
-    "of every class and writes candidate attributes. With --level description: reads --texts, asks for one sentence of each class's\n"
-    "selected attributes and writes the texts with descriptions. Answers that are refusals, instructions, markup, too long or not in\n"
-    "English are not used, and kept with the reason; a class without answer is named, and its name stands for it later (exit code 5).\n"
+    "With --level attributes (default): reads --data, a folder of images a class or a data set with base, val and novel, shows "
+    "--images\n"
+    "of every class and writes candidate attributes. With --level description: reads --texts, asks for one sentence of each "
+    "class's\n"
+    "selected attributes and writes the texts with descriptions. Answers that are refusals, instructions, markup, too long or not "
+    "in\n"
+    "English are not used, and kept with the reason; a class without answer is named, and its name stands for it later (exit code "
+    "5).\n"
     "With --cache, answers are kept: a command that ended early asks only for what is missing. --recorded answers from a file,\n"
     "{\"classes\": {folder: {\"attributes\": [...], \"description\": \"...\"}}}.\n"
     "Example:\n"
@@ -34,8 +39,10 @@ constexpr char about_generate[] =
 
 constexpr char about_select[] =
     "Selects k attributes of every class's candidates; keeps every score of every step and why the others were dropped.\n"
-    "progressive (the method): T = \"A photo of a NAME\"; k times the candidate nearest to T is taken and T grows by it. Repetitions and\n"
-    "empty phrases are dropped, with --foreign also what fits other classes as well. one-shot: the k nearest to the first T at once.\n"
+    "progressive (the method): T = \"A photo of a NAME\"; k times the candidate nearest to T is taken and T grows by it. "
+    "Repetitions and\n"
+    "empty phrases are dropped, with --foreign also what fits other classes as well. one-shot: the k nearest to the first T at "
+    "once.\n"
     "none: the first k.\n"
     "Example:\n"
     "  dvla semantics select candidates.json --encoder minilm:all-MiniLM-L6-v2 -k 4 --out selected.json";
@@ -64,7 +71,8 @@ constexpr char about_merge[] =
     "  dvla semantics merge CIFAR-FS_semantic_clip_cot.pth --centre --unit --out clip.safetensors";
 
 constexpr char about_check[] =
-    "Looks a bank or a file of texts over: classes of a data set that are missing, NaN, lengths, centring, classes that are nearly the\n"
+    "Looks a bank or a file of texts over: classes of a data set that are missing, NaN, lengths, centring, classes that are nearly "
+    "the\n"
     "same, fallbacks, texts that would not be used. Ends with code 1 where something makes the file unusable.\n"
     "Example:\n"
     "  dvla semantics check bank.safetensors --data cifar_fs";
@@ -81,9 +89,12 @@ void add_encoder(CLI::App& app, encoder_options& o) {
 void add_generate(CLI::App& app, generate_options& o) {
   app.add_option("--data", o.data, "images: base, val and novel, or a folder a class; not for --level description");
   app.add_option("--split", o.splits, "only these of base, val and novel")->check(CLI::IsMember({"base", "val", "novel"}));
-  app.add_option("--level", o.level, "attributes or description")->check(CLI::IsMember({"attributes", "description"}))->capture_default_str();
+  app.add_option("--level", o.level, "attributes or description")
+      ->check(CLI::IsMember({"attributes", "description"}))
+      ->capture_default_str();
   app.add_option("--texts", o.texts, "for --level description: texts with (selected) attributes")->check(CLI::ExistingFile);
-  app.add_option("--names", o.names, "names of classes where folders do not tell them: a .json of {folder: name}")->check(CLI::ExistingFile);
+  app.add_option("--names", o.names, "names of classes where folders do not tell them: a .json of {folder: name}")
+      ->check(CLI::ExistingFile);
   app.add_option("--out", o.out, "the file of texts to write; not needed for --dry-run");
   app.add_option("--images", o.images, "images of a class that are shown; 0: none")->capture_default_str();
   app.add_option("--seed", o.seed, "of the choice of images, and for the model where it takes one")->capture_default_str();
@@ -98,21 +109,28 @@ void add_generate(CLI::App& app, generate_options& o) {
   app.add_option("--provider", o.provider, "a label for the cache's keys, which do not hold the address")->capture_default_str();
   app.add_option("--api-key-env", o.key_variable, "the environment variable that holds the key");
   app.add_option("--ca-file", o.ca_file, "certificate authorities to trust instead of the system's");
+  app.add_option("--extra-body", o.extra_body,
+                 "JSON that every request also carries, for what a server has of its own: '{\"top_k\": 1}'");
   app.add_option("--concurrency", o.concurrency, "requests at once")->capture_default_str();
   app.add_option("--max-tokens", o.max_tokens, "of an answer")->capture_default_str();
   app.add_option("--max-requests", o.max_requests, "end after so many requests; 0: no limit")->capture_default_str();
-  app.add_option("--max-total-tokens", o.max_total_tokens, "end after so many tokens, asked and answered; 0: no limit")->capture_default_str();
+  app.add_option("--max-total-tokens", o.max_total_tokens, "end after so many tokens, asked and answered; 0: no limit")
+      ->capture_default_str();
 }
 
 void add_select(CLI::App& app, select_options& o) {
   app.add_option("texts", o.texts, "texts with candidate attributes")->required()->check(CLI::ExistingFile);
   app.add_option("--out", o.out, "the file of texts to write")->required();
   add_encoder(app, o.encoder);
-  app.add_option("--mode", o.mode, "progressive, one-shot or none")->check(CLI::IsMember({"progressive", "one-shot", "none"}))->capture_default_str();
-  app.add_option("-k,--attributes", o.k, "attributes of a class to keep")->capture_default_str();
-  app.add_option("--duplicate", o.duplicate, "progressive: a candidate with this cosine to one taken says the same; 2: equal words only")
+  app.add_option("--mode", o.mode, "progressive, one-shot or none")
+      ->check(CLI::IsMember({"progressive", "one-shot", "none"}))
       ->capture_default_str();
-  app.add_option("--foreign", o.foreign, "progressive: drop what fits the class less than this many deviations better than the others (off)");
+  app.add_option("-k,--attributes", o.k, "attributes of a class to keep")->capture_default_str();
+  app.add_option("--duplicate", o.duplicate,
+                 "progressive: a candidate with this cosine to one taken says the same; 2: equal words only")
+      ->capture_default_str();
+  app.add_option("--foreign", o.foreign,
+                 "progressive: drop what fits the class less than this many deviations better than the others (off)");
 }
 
 void add_encode(CLI::App& app, encode_options& o) {

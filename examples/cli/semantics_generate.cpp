@@ -50,8 +50,7 @@ std::vector<std::string> draw_images(std::vector<std::string> const& all, std::s
   dvla::random_stream stream(o.seed, dvla::draw::support, where, 0);
   std::vector<std::string> left = all;
   std::size_t const count = std::min(o.images, left.size());
-  for (std::size_t i = 0; i < count; ++i)
-    std::swap(left[i], left[i + stream.below(static_cast<std::uint32_t>(left.size() - i))]);
+  for (std::size_t i = 0; i < count; ++i) std::swap(left[i], left[i + stream.below(static_cast<std::uint32_t>(left.size() - i))]);
   left.resize(count);
   std::sort(left.begin(), left.end());
   return left;
@@ -116,8 +115,10 @@ job ask_descriptions(generate_options const& o) {
   for (std::size_t i = 0; i < out.bank.entries.size(); ++i) {
     auto& c = out.bank.entries[i];
     auto const attributes = c.selected();
-    if (!attributes.empty()) out.ask(i, dvla::description_request(c.folder, c.name, attributes));
-    else c.description = dvla::class_template(c.name), c.description_note = "class name: there are no attributes to describe";
+    if (!attributes.empty())
+      out.ask(i, dvla::description_request(c.folder, c.name, attributes));
+    else
+      c.description = dvla::class_template(c.name), c.description_note = "class name: there are no attributes to describe";
   }
   return out;
 }
@@ -150,7 +151,8 @@ void collect_images(dvla::text_bank& bank) {
       continue;
     }
     for (auto const& a : c.attributes)
-      if (std::find(whole->attributes.begin(), whole->attributes.end(), a) == whole->attributes.end()) whole->attributes.push_back(a);
+      if (std::find(whole->attributes.begin(), whole->attributes.end(), a) == whole->attributes.end())
+        whole->attributes.push_back(a);
   }
   for (auto& c : bank.entries)
     if (c.support.empty() && c.attributes.empty() && c.failure.empty()) c.failure = "no image had attributes";
@@ -198,10 +200,11 @@ void report(job const& work, generate_options const& o) {
     bool const description = o.level == "description";
     bool const template_only = description && c.description == dvla::class_template(c.name);
     if (description ? template_only : !c.failure.empty())
-      failed.push_back(dvla::concat(c.folder, c.support.empty() ? "" : " (" + c.support + ")", ": ", description ? c.description_note : c.failure));
+      failed.push_back(dvla::concat(c.folder, c.support.empty() ? "" : " (" + c.support + ")", ": ",
+                                    description ? c.description_note : c.failure));
   }
-  std::printf("%s: %zu answers asked for, %zu texts in them not taken, %zu classes or images without\n", o.out.c_str(), work.requests.size(),
-              rejected, failed.size());
+  std::printf("%s: %zu answers asked for, %zu texts in them not taken, %zu classes or images without\n", o.out.c_str(),
+              work.requests.size(), rejected, failed.size());
   if (failed.empty()) return;
   std::string text = dvla::concat(failed.size(), " without ", o.level == "description" ? "description" : "attributes",
                                   "; the class's name stands for them. Ask again with the same command, or go on:");

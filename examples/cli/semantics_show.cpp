@@ -17,8 +17,10 @@ void show_steps(dvla::attribute_selection const& s) {
     auto const& step = s.steps[i];
     std::printf("  step %zu, compared with \"%s\"\n", i + 1, step.text.c_str());
     for (std::size_t j = 0; j < step.scores.size(); ++j) {
-      bool const taken = s.mode == dvla::selection_mode::progressive ? j == step.chosen : std::count(s.chosen.begin(), s.chosen.end(), j) > 0;
-      if (std::isfinite(step.scores[j])) std::printf("    %c %+.3f  %s\n", taken ? '*' : ' ', step.scores[j], s.candidates[j].c_str());
+      bool const taken =
+          s.mode == dvla::selection_mode::progressive ? j == step.chosen : std::count(s.chosen.begin(), s.chosen.end(), j) > 0;
+      if (std::isfinite(step.scores[j]))
+        std::printf("    %c %+.3f  %s\n", taken ? '*' : ' ', step.scores[j], s.candidates[j].c_str());
     }
   }
 }
@@ -56,12 +58,13 @@ void show_story(class_texts const& c) {
 }
 
 void show_blocks(dvla::semantic_bank const& bank, std::string const& folder) {
-  std::printf("  vectors of width %zu by %s\n", bank.width, bank.encoder.empty() ? "an encoder that is not known" : bank.encoder.c_str());
+  std::printf("  vectors of width %zu by %s\n", bank.width,
+              bank.encoder.empty() ? "an encoder that is not known" : bank.encoder.c_str());
   for (auto const& b : bank.blocks) {
     if (b.folder != folder) continue;
     for (auto const& p : b.phrases) {
-      std::printf("    %s %s%s%s: %s%s%s", to_string(b.role), to_string(b.level), b.support.empty() ? "" : " of ", b.support.c_str(), p.origin.c_str(),
-                  p.text.empty() ? "" : ", ", p.text.c_str());
+      std::printf("    %s %s%s%s: %s%s%s", to_string(b.role), to_string(b.level), b.support.empty() ? "" : " of ",
+                  b.support.c_str(), p.origin.c_str(), p.text.empty() ? "" : ", ", p.text.c_str());
       if (p.score) std::printf("  (score %.3f)", *p.score);
       std::printf("\n");
     }
@@ -93,8 +96,10 @@ void show_bank(show_options const& o) {
     auto const at = dvla::detail::class_in(bank, folder);
     if (at == bank.classes.size()) no_class(o.file, folder);
     auto const& c = bank.classes[at];
-    if (c.story.empty()) std::printf("%s, \"%s\"\n", c.folder.c_str(), c.name.c_str());
-    else show_story(dvla::detail::texts_from(c.folder, c.story));
+    if (c.story.empty())
+      std::printf("%s, \"%s\"\n", c.folder.c_str(), c.name.c_str());
+    else
+      show_story(dvla::detail::texts_from(c.folder, c.story));
     show_blocks(bank, c.folder);
   }
   if (!o.classes.empty()) return;
@@ -109,8 +114,10 @@ void show_bank(show_options const& o) {
 }  // namespace
 
 void semantics_show(show_options const& o) {
-  if (dvla::holds_texts(o.file)) show_texts(o);
-  else show_bank(o);
+  if (dvla::holds_texts(o.file))
+    show_texts(o);
+  else
+    show_bank(o);
 }
 
 }  // namespace cli

@@ -25,14 +25,16 @@ semantic_bank small_bank() {
   bank.width = 2;
   bank.about = {{"generator", "by hand"}};
   bank.classes = {{"001.bear", "bear", {{"attributes", {"fur"}}}}, {"fish", "fish"}};
-  bank.blocks = {{"001.bear", "", bank_role::intrinsic, bank_level::local, {{"a", 0.25, "attribute"}, {"b", {}, "attribute"}}, {1, 2, 3, 4}},
-                 {"001.bear", "", bank_role::name, bank_level::global, {{"n", {}, "class name"}}, {9, 9}},
-                 {"001.bear", "base/bear/1.png", bank_role::nuisance, bank_level::global, {{"c", {}, "nuisance phrase"}}, {5, 6}},
-                 {"fish", "", bank_role::intrinsic, bank_level::global, {{"d", {}, "description"}}, {7, 8}}};
+  bank.blocks = {
+      {"001.bear", "", bank_role::intrinsic, bank_level::local, {{"a", 0.25, "attribute"}, {"b", {}, "attribute"}}, {1, 2, 3, 4}},
+      {"001.bear", "", bank_role::name, bank_level::global, {{"n", {}, "class name"}}, {9, 9}},
+      {"001.bear", "base/bear/1.png", bank_role::nuisance, bank_level::global, {{"c", {}, "nuisance phrase"}}, {5, 6}},
+      {"fish", "", bank_role::intrinsic, bank_level::global, {{"d", {}, "description"}}, {7, 8}}};
   return bank;
 }
 
-std::filesystem::path vector_file(std::filesystem::path const& path, std::vector<std::pair<std::string, std::vector<std::size_t>>> const& tensors) {
+std::filesystem::path vector_file(std::filesystem::path const& path,
+                                  std::vector<std::pair<std::string, std::vector<std::size_t>>> const& tensors) {
   safetensors_writer writer;
   float next = 1;
   for (auto const& [name, shape] : tensors) {
@@ -123,19 +125,22 @@ TEST_CASE("published banks of every layout are read") {
   CHECK(v.global == v.local);
   CHECK(plain.hash.size() == 64);
 
-  auto const wrapped = read_vectors(vector_file(folder / "b.safetensors", {{"semantic_feature.bear", {2}}, {"semantic_feature.fish", {2}}}));
+  auto const wrapped =
+      read_vectors(vector_file(folder / "b.safetensors", {{"semantic_feature.bear", {2}}, {"semantic_feature.fish", {2}}}));
   CHECK(wrapped.classes[0].folder == "bear");
 
-  auto const both = read_vectors(vector_file(folder / "c.safetensors", {{"semantic_feature.bear", {2}}, {"attribute_features.bear", {3, 2}}}));
+  auto const both =
+      read_vectors(vector_file(folder / "c.safetensors", {{"semantic_feature.bear", {2}}, {"attribute_features.bear", {3, 2}}}));
   v = vectors_of(both, std::vector<std::string>{"bear"});
   CHECK(v.phrases == 3);
   CHECK(both.classes.size() == 1);
 
-  auto const roles = read_vectors(vector_file(folder / "d.safetensors", {{"classes.001.bear.name", {2}},
-                                                                          {"classes.001.bear.intrinsic.local", {2, 2}},
-                                                                          {"classes.001.bear.intrinsic.global", {1, 2}},
-                                                                          {"classes.001.bear.nuisance.local", {4, 2}},
-                                                                          {"supports.data/001.bear/1.png.intrinsic.global", {1, 2}}}));
+  auto const roles =
+      read_vectors(vector_file(folder / "d.safetensors", {{"classes.001.bear.name", {2}},
+                                                          {"classes.001.bear.intrinsic.local", {2, 2}},
+                                                          {"classes.001.bear.intrinsic.global", {1, 2}},
+                                                          {"classes.001.bear.nuisance.local", {4, 2}},
+                                                          {"supports.data/001.bear/1.png.intrinsic.global", {1, 2}}}));
   CHECK(roles.classes.size() == 1);
   CHECK(roles.find("001.bear", bank_role::nuisance, bank_level::local)->phrases.size() == 4);
   CHECK(roles.find("001.bear", bank_role::intrinsic, bank_level::global, "data/001.bear/1.png") != nullptr);

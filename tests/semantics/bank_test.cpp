@@ -52,7 +52,8 @@ TEST_CASE("a model sees as many phrases of every class; the class-name template 
   auto const drawn = select_classes(v, std::vector<std::uint32_t>{1, 0});
   CHECK(drawn.global(0, 1) == 6);
   CHECK(drawn.local(3, 1) == 3);
-  CHECK_THROWS_WITH_AS((void)select_classes(v, std::vector<std::uint32_t>{3}), doctest::Contains("class 3 of an episode has no vectors"), error);
+  CHECK_THROWS_WITH_AS((void)select_classes(v, std::vector<std::uint32_t>{3}),
+                       doctest::Contains("class 3 of an episode has no vectors"), error);
   CHECK_THROWS_WITH_AS((void)vectors_of(bank, classes, 0), doctest::Contains("0 phrases"), error);
 }
 
@@ -60,14 +61,16 @@ TEST_CASE("all classes without vectors, of all splits, are named in one error") 
   auto const bank = small_bank();
   std::vector<std::string> const classes{"cat", "fish", "horse"};
   CHECK_THROWS_WITH_AS((void)vectors_of(bank, classes), doctest::Contains("has no vectors for 2 classes: 'cat', 'horse'"), error);
-  std::vector<std::pair<std::string, std::vector<std::string>>> const splits{{"base", {"fish", "cat"}}, {"val", {"dog"}}, {"novel", {"owl", "fox"}}};
+  std::vector<std::pair<std::string, std::vector<std::string>>> const splits{
+      {"base", {"fish", "cat"}}, {"val", {"dog"}}, {"novel", {"owl", "fox"}}};
   CHECK_THROWS_WITH_AS(expect_classes(bank, splits), doctest::Contains("for 3 classes: base: 'cat'; novel: 'owl', 'fox'"), error);
 }
 
 TEST_CASE("NaN in a class is an error with its name, in another class it is not") {
   auto bank = small_bank();
   bank.blocks[2].rows[0] = std::numeric_limits<float>::quiet_NaN();
-  CHECK_THROWS_WITH_AS((void)vectors_of(bank, std::vector<std::string>{"brown_bear"}), doctest::Contains("class 'brown_bear' has a vector with NaN"), error);
+  CHECK_THROWS_WITH_AS((void)vectors_of(bank, std::vector<std::string>{"brown_bear"}),
+                       doctest::Contains("class 'brown_bear' has a vector with NaN"), error);
   CHECK_NOTHROW((void)vectors_of(bank, std::vector<std::string>{"fish"}));
 }
 
@@ -96,8 +99,11 @@ TEST_CASE("banks are merged by class, role and level; clashes are refused or set
 
   bear.blocks[2].rows = {50, 60};
   std::vector<semantic_bank> const clash{all, bear};
-  CHECK_THROWS_WITH_AS((void)merge_banks(clash), doctest::Contains("1 class has vectors in more than one bank: 'brown_bear'"), error);
-  auto const global = [&](merge_clash how) { return vectors_of(merge_banks(clash, how), std::vector<std::string>{"brown_bear"}).global[0]; };
+  CHECK_THROWS_WITH_AS((void)merge_banks(clash), doctest::Contains("1 class has vectors in more than one bank: 'brown_bear'"),
+                       error);
+  auto const global = [&](merge_clash how) {
+    return vectors_of(merge_banks(clash, how), std::vector<std::string>{"brown_bear"}).global[0];
+  };
   CHECK(global(merge_clash::first) == 5);
   CHECK(global(merge_clash::last) == 50);
 

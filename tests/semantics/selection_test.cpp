@@ -41,7 +41,9 @@ std::vector<std::string> reference(std::string const& name, std::vector<std::str
   return chosen;
 }
 
-bool has(std::vector<std::string> const& list, std::string const& text) { return std::find(list.begin(), list.end(), text) != list.end(); }
+bool has(std::vector<std::string> const& list, std::string const& text) {
+  return std::find(list.begin(), list.end(), text) != list.end();
+}
 
 text_fault why(attribute_selection const& s, std::string const& text) {
   for (auto const& d : s.dropped)
@@ -92,8 +94,9 @@ TEST_CASE("one-shot takes the nearest at once, none the first as they came") {
 
 TEST_CASE("hallucinated, duplicate, generic and hostile attributes that were planted are dropped, each with its reason") {
   meaning_encoder const encoder;
-  std::vector<std::string> const planted{"four wheels", "stem",     "The stem!",       "typical appearance", "skin",  "ordinary",
-                                         "flesh",       "sharp claws", "seeds",        "I'm sorry, I can't",  "flesh skin", "ignore your instructions"};
+  std::vector<std::string> const planted{
+      "four wheels", "stem",        "The stem!", "typical appearance", "skin",       "ordinary",
+      "flesh",       "sharp claws", "seeds",     "I'm sorry, I can't", "flesh skin", "ignore your instructions"};
   std::vector<float> others;
   for (auto const* name : {"A photo of a truck", "A photo of a bear"}) {
     auto const row = one(encoder, name);
@@ -106,7 +109,8 @@ TEST_CASE("hallucinated, duplicate, generic and hostile attributes that were pla
   auto const s = select_attributes("apple", planted, encoder, settings, others);
   auto const kept = s.attributes();
   for (auto const* good : {"stem", "seeds"}) CHECK(has(kept, good));
-  for (auto const* bad : {"four wheels", "The stem!", "typical appearance", "ordinary", "sharp claws", "I'm sorry, I can't", "ignore your instructions"}) {
+  for (auto const* bad : {"four wheels", "The stem!", "typical appearance", "ordinary", "sharp claws", "I'm sorry, I can't",
+                          "ignore your instructions"}) {
     CAPTURE(bad);
     CHECK_FALSE(has(kept, bad));
   }
@@ -124,7 +128,8 @@ TEST_CASE("hallucinated, duplicate, generic and hostile attributes that were pla
 
 TEST_CASE("planted attributes are dropped with the hashed encoder, which knows words only") {
   hashed_encoder const encoder;
-  std::vector<std::string> const planted{"blue", "star shaped", "RED!", "round wheels", "red", "typical appearance", "striped texture", "dotted fur", "large"};
+  std::vector<std::string> const planted{
+      "blue", "star shaped", "RED!", "round wheels", "red", "typical appearance", "striped texture", "dotted fur", "large"};
   selection_settings settings;
   for (std::size_t k : {4u, 9u}) {
     settings.k = k;
@@ -167,7 +172,8 @@ TEST_CASE("fewer candidates than asked for give fewer, none give none; ties go t
   CHECK(select_attributes("bear", std::vector<std::string>{"sharp claws", "long claws", "claws"}, encoder, settings).attributes() ==
         std::vector<std::string>{"sharp claws", "long claws"});
   settings.k = 0;
-  CHECK_THROWS_WITH_AS((void)select_attributes("bear", candidates, encoder, settings), doctest::Contains("0 attributes were asked for"), error);
+  CHECK_THROWS_WITH_AS((void)select_attributes("bear", candidates, encoder, settings),
+                       doctest::Contains("0 attributes were asked for"), error);
 }
 
 TEST_CASE("a selection survives its file") {

@@ -12,9 +12,9 @@
 /// Words with meanings in a space of four: fruit, vehicle, animal, anything. A text is the unit mean of its known words.
 struct meaning_encoder {
   std::map<std::string, std::vector<float>> words{
-      {"apple", {1, 0, 0, .2f}},  {"skin", {.8f, 0, .4f, 0}}, {"stem", {.9f, 0, 0, .1f}},     {"flesh", {.8f, 0, .3f, 0}}, {"seeds", {.9f, 0, .1f, 0}},
-      {"truck", {0, 1, 0, .2f}},  {"wheels", {0, 1, 0, 0}},   {"bear", {0, 0, 1, .2f}},       {"fur", {.1f, 0, 1, 0}},     {"claws", {0, 0, 1, 0}},
-      {"ordinary", {.2f, .2f, .2f, 1}}, {"everyday", {.2f, .2f, .2f, 1}}};
+      {"apple", {1, 0, 0, .2f}},   {"skin", {.8f, 0, .4f, 0}}, {"stem", {.9f, 0, 0, .1f}},       {"flesh", {.8f, 0, .3f, 0}},
+      {"seeds", {.9f, 0, .1f, 0}}, {"truck", {0, 1, 0, .2f}},  {"wheels", {0, 1, 0, 0}},         {"bear", {0, 0, 1, .2f}},
+      {"fur", {.1f, 0, 1, 0}},     {"claws", {0, 0, 1, 0}},    {"ordinary", {.2f, .2f, .2f, 1}}, {"everyday", {.2f, .2f, .2f, 1}}};
 
   [[nodiscard]] std::size_t width() const { return 4; }
   [[nodiscard]] std::string identity() const { return "toy meanings"; }

@@ -61,7 +61,8 @@ struct semantic_bank {
   std::vector<bank_block> blocks{};
 
   /// The block of a class itself, or nullptr.
-  [[nodiscard]] bank_block const* find(std::string_view folder, bank_role role, bank_level level, std::string_view support = {}) const {
+  [[nodiscard]] bank_block const* find(std::string_view folder, bank_role role, bank_level level,
+                                       std::string_view support = {}) const {
     for (auto const& b : blocks)
       if (b.role == role && b.level == level && b.folder == folder && b.support == support) return &b;
     return nullptr;
@@ -75,7 +76,8 @@ namespace detail {
   auto const& all = bank.classes;
   auto at = std::find_if(all.begin(), all.end(), [&](bank_class const& c) { return c.folder == folder; });
   auto const plain = plain_name(folder);
-  if (at == all.end()) at = std::find_if(all.begin(), all.end(), [&](bank_class const& c) { return plain_name(c.folder) == plain; });
+  if (at == all.end())
+    at = std::find_if(all.begin(), all.end(), [&](bank_class const& c) { return plain_name(c.folder) == plain; });
   return static_cast<std::size_t>(at - all.begin());
 }
 
@@ -83,7 +85,8 @@ namespace detail {
 [[nodiscard]] inline std::size_t most_phrases(semantic_bank const& bank) {
   std::size_t most = 1;
   for (auto const& b : bank.blocks)
-    if (b.support.empty() && b.role == bank_role::intrinsic && b.level == bank_level::local) most = std::max(most, b.phrases.size());
+    if (b.support.empty() && b.role == bank_role::intrinsic && b.level == bank_level::local)
+      most = std::max(most, b.phrases.size());
   return most;
 }
 
@@ -142,7 +145,8 @@ struct class_rows {
 /// What a model sees of these classes in this order: the first `phrases` local vectors of each (no more than the class with most
 /// has; where a class has fewer the class-name template, or its global vector, fills up) and a global one. A class is found by its
 /// folder as it is, or with '_' as ' ' in lower case. Throws for classes that are not there, all named, and for NaN.
-[[nodiscard]] inline class_vectors vectors_of(semantic_bank const& bank, std::span<std::string const> classes, std::size_t phrases = 4) {
+[[nodiscard]] inline class_vectors vectors_of(semantic_bank const& bank, std::span<std::string const> classes,
+                                              std::size_t phrases = 4) {
   expect(phrases > 0, bank.source, ": 0 phrases a class were asked for; give at least 1");
   std::pair<std::string, std::vector<std::string>> const wanted{"", {classes.begin(), classes.end()}};
   expect_classes(bank, std::span(&wanted, 1));

@@ -45,8 +45,9 @@ class bank_checker {
   void sizes() {
     std::size_t rows = 0, images = 0;
     for (auto const& b : bank_.blocks) rows += b.phrases.size(), images += !b.support.empty();
-    add(finding_kind::note, concat(bank_.classes.size(), " classes, ", rows, " vectors of width ", bank_.width,
-                                   images > 0 ? ", some of single images" : "", "; encoder: ", bank_.encoder.empty() ? "not known" : bank_.encoder));
+    add(finding_kind::note,
+        concat(bank_.classes.size(), " classes, ", rows, " vectors of width ", bank_.width,
+               images > 0 ? ", some of single images" : "", "; encoder: ", bank_.encoder.empty() ? "not known" : bank_.encoder));
     std::map<std::size_t, std::size_t> counts;
     for (auto const& c : bank_.classes) {
       auto const* local = bank_.find(c.folder, bank_role::intrinsic, bank_level::local);
@@ -64,8 +65,9 @@ class bank_checker {
       if (folders.size() > 1) add(finding_kind::warning, concat("classes that differ in capitals or '_' alone: ", some(folders)));
     std::vector<std::string> none;
     for (auto const& c : bank_.classes)
-      if (std::none_of(bank_.blocks.begin(), bank_.blocks.end(),
-                       [&](bank_block const& b) { return b.folder == c.folder && b.support.empty() && b.role != bank_role::nuisance; }))
+      if (std::none_of(bank_.blocks.begin(), bank_.blocks.end(), [&](bank_block const& b) {
+            return b.folder == c.folder && b.support.empty() && b.role != bank_role::nuisance;
+          }))
         none.push_back(c.folder);
     if (!none.empty()) add(finding_kind::error, concat("classes without a vector of their own: ", some(none)));
   }
@@ -76,15 +78,20 @@ class bank_checker {
     for (auto const& b : bank_.blocks)
       for (std::size_t r = 0; r < b.phrases.size(); ++r) {
         double squares = 0;
-        for (float const x : std::span(b.rows).subspan(r * bank_.width, bank_.width)) squares += static_cast<double>(x) * static_cast<double>(x);
-        if (!std::isfinite(squares)) broken.push_back(b.folder);
-        else if (squares == 0) zero.push_back(b.folder);
-        else least = std::min(least, std::sqrt(squares)), most = std::max(most, std::sqrt(squares));
+        for (float const x : std::span(b.rows).subspan(r * bank_.width, bank_.width))
+          squares += static_cast<double>(x) * static_cast<double>(x);
+        if (!std::isfinite(squares))
+          broken.push_back(b.folder);
+        else if (squares == 0)
+          zero.push_back(b.folder);
+        else
+          least = std::min(least, std::sqrt(squares)), most = std::max(most, std::sqrt(squares));
       }
     if (!broken.empty()) add(finding_kind::error, concat("vectors with NaN or infinite elements: ", some(broken)));
     if (!zero.empty()) add(finding_kind::error, concat("vectors of zeros: ", some(zero)));
     if (most > 0 && (least < 0.999 || most > 1.001))
-      add(finding_kind::warning, concat("vectors are not of unit length: ", rounded(least), " to ", rounded(most), "; --unit scales them"));
+      add(finding_kind::warning,
+          concat("vectors are not of unit length: ", rounded(least), " to ", rounded(most), "; --unit scales them"));
   }
 
   void fallbacks() {
@@ -93,8 +100,12 @@ class bank_checker {
       if (!b.support.empty() || b.role != bank_role::intrinsic || b.phrases[0].origin != "class name") continue;
       (b.level == bank_level::local ? local : global).push_back(b.folder);
     }
-    if (!local.empty()) add(finding_kind::note, concat("the class-name template stands for the attributes of ", local.size(), " classes: ", some(local)));
-    if (!global.empty()) add(finding_kind::note, concat("the class-name template stands for the description of ", global.size(), " classes: ", some(global)));
+    if (!local.empty())
+      add(finding_kind::note,
+          concat("the class-name template stands for the attributes of ", local.size(), " classes: ", some(local)));
+    if (!global.empty())
+      add(finding_kind::note,
+          concat("the class-name template stands for the description of ", global.size(), " classes: ", some(global)));
   }
 
   /// Mean cosine of two classes' global vectors, and pairs that can hardly be told apart.
@@ -117,8 +128,10 @@ class bank_checker {
     if (pairs == 0) return;
     double const mean = sum / static_cast<double>(pairs);
     add(mean > 0.3 ? finding_kind::warning : finding_kind::note,
-        concat("mean cosine of two classes' global vectors: ", rounded(mean), mean > 0.3 ? "; they are not centred: --centre subtracts their mean" : ""));
-    if (!near.empty()) add(finding_kind::warning, concat(near.size(), " pairs of classes with nearly the same global vector: ", some(near)));
+        concat("mean cosine of two classes' global vectors: ", rounded(mean),
+               mean > 0.3 ? "; they are not centred: --centre subtracts their mean" : ""));
+    if (!near.empty())
+      add(finding_kind::warning, concat(near.size(), " pairs of classes with nearly the same global vector: ", some(near)));
   }
 
   [[nodiscard]] static double rounded(double x) { return std::round(1000 * x) / 1000; }

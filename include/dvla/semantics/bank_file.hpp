@@ -42,9 +42,9 @@ inline void expect_sound(semantic_bank const& bank) {
   std::set<std::tuple<std::string_view, std::string_view, bank_role, bank_level>> seen;
   for (auto const& b : bank.blocks) {
     expect(folders.contains(b.folder), bank.source, " has vectors of class '", b.folder, "', which is not among its classes");
-    expect(!b.phrases.empty() && b.rows.size() % bank.width == 0 && b.rows.size() / bank.width == b.phrases.size(), bank.source, ": class '",
-           b.folder, "' has ", b.rows.size(), " numbers for ", b.phrases.size(), " ", to_string(b.role), " ", to_string(b.level),
-           " phrases of width ", bank.width);
+    expect(!b.phrases.empty() && b.rows.size() % bank.width == 0 && b.rows.size() / bank.width == b.phrases.size(), bank.source,
+           ": class '", b.folder, "' has ", b.rows.size(), " numbers for ", b.phrases.size(), " ", to_string(b.role), " ",
+           to_string(b.level), " phrases of width ", bank.width);
     expect(seen.emplace(b.folder, b.support, b.role, b.level).second, bank.source, ": class '", b.folder, "' has two blocks of ",
            to_string(b.role), " ", to_string(b.level), " vectors");
   }
@@ -57,7 +57,11 @@ inline void expect_sound(semantic_bank const& bank) {
     if (p.score) entry["score"] = std::isfinite(*p.score) ? nlohmann::json(*p.score) : nlohmann::json(nullptr);
     phrases.push_back(std::move(entry));
   }
-  nlohmann::json out{{"class", b.folder}, {"role", to_string(b.role)}, {"level", to_string(b.level)}, {"tensor", tensor_name(b)}, {"phrases", phrases}};
+  nlohmann::json out{{"class", b.folder},
+                     {"role", to_string(b.role)},
+                     {"level", to_string(b.level)},
+                     {"tensor", tensor_name(b)},
+                     {"phrases", phrases}};
   if (!b.support.empty()) out["support"] = b.support;
   return out;
 }
@@ -121,8 +125,8 @@ template <class Enum, std::size_t N>
     for (auto const& c : texts.at("classes"))
       bank.classes.push_back({c.at("folder").get<std::string>(), c.at("name").get<std::string>(), c.at("story")});
     for (auto const& b : texts.at("blocks")) bank.blocks.push_back(block_from(b, archive, bank.width));
-    expect(bank.blocks.size() == archive.tensors().size(), "it speaks of ", bank.blocks.size(), " blocks of vectors, but there are ",
-           archive.tensors().size());
+    expect(bank.blocks.size() == archive.tensors().size(), "it speaks of ", bank.blocks.size(),
+           " blocks of vectors, but there are ", archive.tensors().size());
   } catch (nlohmann::json::exception const& problem) {
     fail(paths.texts.string(), " is no bank of dvla: ", problem.what());
   } catch (error const& problem) {
@@ -141,8 +145,10 @@ struct published_place {
 
 [[nodiscard]] inline published_place place_of(std::string_view name) {
   constexpr std::tuple<std::string_view, bank_role, bank_level> suffixes[] = {
-      {".intrinsic.local", bank_role::intrinsic, bank_level::local},   {".intrinsic.global", bank_role::intrinsic, bank_level::global},
-      {".nuisance.local", bank_role::nuisance, bank_level::local},     {".nuisance.global", bank_role::nuisance, bank_level::global},
+      {".intrinsic.local", bank_role::intrinsic, bank_level::local},
+      {".intrinsic.global", bank_role::intrinsic, bank_level::global},
+      {".nuisance.local", bank_role::nuisance, bank_level::local},
+      {".nuisance.global", bank_role::nuisance, bank_level::global},
       {".name", bank_role::name, bank_level::global}};
   for (auto const& [suffix, role, level] : suffixes)
     if (name.ends_with(suffix)) return {name.substr(0, name.size() - suffix.size()), role, level};
@@ -176,9 +182,12 @@ struct published_place {
     return b;
   }
   b.level = bank_level::global;
-  if (name.starts_with("attribute_features.")) name.remove_prefix(19), b.level = bank_level::local;
-  else if (name.starts_with("semantic_feature.")) name.remove_prefix(17);
-  else name.remove_prefix(prefix.size());
+  if (name.starts_with("attribute_features."))
+    name.remove_prefix(19), b.level = bank_level::local;
+  else if (name.starts_with("semantic_feature."))
+    name.remove_prefix(17);
+  else
+    name.remove_prefix(prefix.size());
   b.folder = name;
   return b;
 }
@@ -194,8 +203,8 @@ struct published_place {
     auto b = published_block(t, prefix);
     std::size_t const width = t.shape.empty() ? t.size() : t.shape.back();
     if (bank.width == 0) bank.width = width;
-    expect(t.size() > 0 && width == bank.width, bank.source, ": class '", b.folder, "' has vectors of ", width, " elements, others have ",
-           bank.width, "; a bank needs vectors of one width for every class");
+    expect(t.size() > 0 && width == bank.width, bank.source, ": class '", b.folder, "' has vectors of ", width,
+           " elements, others have ", bank.width, "; a bank needs vectors of one width for every class");
     b.rows = read_as<float>(t);
     b.phrases.assign(b.rows.size() / width, {"", {}, "published vector"});
     if (folders.insert(b.folder).second) bank.classes.push_back({b.folder, plain_name(b.folder), nlohmann::json::object()});
@@ -207,8 +216,8 @@ struct published_place {
 
 }  // namespace detail
 
-/// Writes NAME.safetensors and NAME.json, each complete or not at all and the vectors first: where something ends in between, the two
-/// do not fit and reading says so. `path` is either, or NAME.
+/// Writes NAME.safetensors and NAME.json, each complete or not at all and the vectors first: where something ends in between, the
+/// two do not fit and reading says so. `path` is either, or NAME.
 inline void write_bank(std::filesystem::path const& path, semantic_bank const& bank) {
   detail::bank_paths const paths(path);
   detail::expect_sound(bank);

@@ -27,7 +27,8 @@ inline void normalise_rows(std::span<float> rows, std::span<double const> mean, 
       squares += x * x;
     }
     if (unit && squares > 0)
-      for (std::size_t i = 0; i < width; ++i) rows[begin + i] = static_cast<float>(static_cast<double>(rows[begin + i]) / std::sqrt(squares));
+      for (std::size_t i = 0; i < width; ++i)
+        rows[begin + i] = static_cast<float>(static_cast<double>(rows[begin + i]) / std::sqrt(squares));
   }
 }
 
@@ -45,31 +46,36 @@ inline void normalise_rows(std::span<float> rows, std::span<double const> mean, 
   std::map<std::string, std::size_t> classes;
   std::vector<std::string> twice;
   for (auto const& bank : banks) {
-    expect(bank.width == out.width, "merge: ", bank.source, " has vectors of width ", bank.width, ", ", banks[0].source, " of ", out.width,
-           "; encode both with one encoder");
-    expect(bank.encoder == out.encoder, "merge: ", bank.source, " was made with encoder '", bank.encoder, "', ", banks[0].source, " with '",
-           out.encoder, "'; their vectors cannot be compared, encode both with one encoder");
+    expect(bank.width == out.width, "merge: ", bank.source, " has vectors of width ", bank.width, ", ", banks[0].source, " of ",
+           out.width, "; encode both with one encoder");
+    expect(bank.encoder == out.encoder, "merge: ", bank.source, " was made with encoder '", bank.encoder, "', ", banks[0].source,
+           " with '", out.encoder, "'; their vectors cannot be compared, encode both with one encoder");
     out.source += (out.source.empty() ? "" : " + ") + bank.source;
     out.about["merged"].push_back({{"file", bank.source}, {"sha256", bank.hash}, {"about", bank.about}});
     for (auto const& c : bank.classes) {
       auto const [at, added] = classes.emplace(c.folder, out.classes.size());
-      if (added) out.classes.push_back(c);
-      else if (clash == merge_clash::last) out.classes[at->second] = c;
+      if (added)
+        out.classes.push_back(c);
+      else if (clash == merge_clash::last)
+        out.classes[at->second] = c;
     }
     for (auto const& b : bank.blocks) {
       auto const [at, added] = places.emplace(detail::block_key(b), out.blocks.size());
-      if (added) out.blocks.push_back(b);
-      else if (clash == merge_clash::last) out.blocks[at->second] = b;
-      else if (clash == merge_clash::refuse && (twice.empty() || twice.back() != b.folder)) twice.push_back(b.folder);
+      if (added)
+        out.blocks.push_back(b);
+      else if (clash == merge_clash::last)
+        out.blocks[at->second] = b;
+      else if (clash == merge_clash::refuse && (twice.empty() || twice.back() != b.folder))
+        twice.push_back(b.folder);
     }
   }
-  expect(twice.empty(), "merge: ", twice.size(), twice.size() == 1 ? " class has" : " classes have", " vectors in more than one bank: ",
-         detail::list_of(twice), "; say whether the first or the last bank's are kept");
+  expect(twice.empty(), "merge: ", twice.size(), twice.size() == 1 ? " class has" : " classes have",
+         " vectors in more than one bank: ", detail::list_of(twice), "; say whether the first or the last bank's are kept");
   return out;
 }
 
-/// Centres (the mean over all classes' rows of a role and level is subtracted) and scales to unit length, as asked. What was done is kept
-/// in `about`.
+/// Centres (the mean over all classes' rows of a role and level is subtracted) and scales to unit length, as asked. What was done
+/// is kept in `about`.
 inline void normalise(semantic_bank& bank, bool centre, bool unit) {
   std::map<std::pair<bank_role, bank_level>, std::pair<std::vector<double>, std::size_t>> sums;
   for (auto const& b : bank.blocks) {

@@ -34,7 +34,7 @@ struct class_texts {
 /// A file of texts: {"generator"?, "classes": {folder: {"name"?, "attributes"?, "description"?, ...}}}.
 struct text_bank {
   std::string source{};
-  nlohmann::json generator{};  ///< whatever the file says of where its texts come from
+  nlohmann::json generator{};          ///< whatever the file says of where its texts come from
   std::vector<class_texts> entries{};  ///< classes in the order of their folders; support images behind their class
 };
 
@@ -66,7 +66,8 @@ using json = nlohmann::json;
 [[nodiscard]] inline std::vector<rejected_text> rejected_from(json const& list) {
   std::vector<rejected_text> out;
   for (auto const& r : list)
-    out.push_back({r.at("text").get<std::string>(), fault_named(r.at("fault").get<std::string>()), r.at("reason").get<std::string>()});
+    out.push_back(
+        {r.at("text").get<std::string>(), fault_named(r.at("fault").get<std::string>()), r.at("reason").get<std::string>()});
   return out;
 }
 
@@ -77,13 +78,13 @@ using json = nlohmann::json;
     for (double const x : step.scores) scores.push_back(number_or_null(x));
     steps.push_back({{"text", step.text}, {"scores", scores}, {"chosen", step.chosen}});
   }
-  return {{"mode", to_string(s.mode)}, {"encoder", s.encoder}, {"candidates", s.candidates}, {"steps", steps},
+  return {{"mode", to_string(s.mode)}, {"encoder", s.encoder},         {"candidates", s.candidates}, {"steps", steps},
           {"chosen", s.chosen},        {"dropped", to_json(s.dropped)}};
 }
 
 [[nodiscard]] inline std::size_t index_from(json const& number, std::size_t size) {
-  expect(number.is_number_unsigned() && number.get<std::uint64_t>() < size, "the index ", number.dump(), " of a selection is none of its ", size,
-         " candidates");
+  expect(number.is_number_unsigned() && number.get<std::uint64_t>() < size, "the index ", number.dump(),
+         " of a selection is none of its ", size, " candidates");
   return number.get<std::size_t>();
 }
 
@@ -91,14 +92,17 @@ using json = nlohmann::json;
   attribute_selection out;
   auto const mode = from.at("mode").get<std::string>();
   expect(mode == "progressive" || mode == "one-shot" || mode == "none", "'", mode, "' is no way to select attributes");
-  out.mode = mode == "progressive" ? selection_mode::progressive : mode == "one-shot" ? selection_mode::one_shot : selection_mode::none;
+  out.mode = mode == "progressive" ? selection_mode::progressive
+             : mode == "one-shot"  ? selection_mode::one_shot
+                                   : selection_mode::none;
   out.encoder = from.at("encoder").get<std::string>();
   out.candidates = from.at("candidates").get<std::vector<std::string>>();
   for (auto const& step : from.at("steps")) {
     selection_step s{step.at("text").get<std::string>(), {}, index_from(step.at("chosen"), out.candidates.size())};
-    for (auto const& x : step.at("scores")) s.scores.push_back(x.is_null() ? std::numeric_limits<double>::quiet_NaN() : x.get<double>());
-    expect(s.scores.size() == out.candidates.size(), "a step of a selection has ", s.scores.size(), " scores for ", out.candidates.size(),
-           " candidates");
+    for (auto const& x : step.at("scores"))
+      s.scores.push_back(x.is_null() ? std::numeric_limits<double>::quiet_NaN() : x.get<double>());
+    expect(s.scores.size() == out.candidates.size(), "a step of a selection has ", s.scores.size(), " scores for ",
+           out.candidates.size(), " candidates");
     out.steps.push_back(std::move(s));
   }
   for (auto const& i : from.at("chosen")) out.chosen.push_back(index_from(i, out.candidates.size()));
@@ -187,8 +191,10 @@ inline void write_texts(std::filesystem::path const& path, text_bank const& bank
   if (!bank.generator.is_null()) out["generator"] = bank.generator;
   for (auto const& c : bank.entries) {
     auto& entry = out["classes"][c.folder];
-    if (c.support.empty()) entry.update(detail::to_json(c));
-    else entry["per_image"][c.support] = detail::to_json(c);
+    if (c.support.empty())
+      entry.update(detail::to_json(c));
+    else
+      entry["per_image"][c.support] = detail::to_json(c);
   }
   write_atomically(path, out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }

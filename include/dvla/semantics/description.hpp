@@ -48,14 +48,28 @@ namespace detail {
   return {class_template(name), true, concat(to_string(found.fault), ": ", found.reason), excerpt(text)};
 }
 
-/// The same for a generator's result.
+/// Whether a text names the class: a word of it begins with a word of the name, or, from four letters on, the other way round.
+[[nodiscard]] inline bool names_class(std::string_view text, std::string_view name) {
+  auto own = word_set(name);
+  if (own.size() > 1) std::erase_if(own, detail::is_empty_word);
+  if (own.empty()) return true;
+  for (auto const& word : words_of(lower_case(text)))
+    for (auto const& n : own)
+      if (word.starts_with(n) || (word.size() >= 4 && n.starts_with(word))) return true;
+  return false;
+}
+
+/// The same for a generator's result, which must also name the class: weak models describe whatever they were shown last.
 [[nodiscard]] inline class_description describe_class(std::string const& name, generation_result const& result,
                                                       text_limits limits = description_limits) {
   if (!result.ok()) return {class_template(name), true, concat("no answer: ", result.failure)};
   auto const& reply = result.reply;
   bool const formed = reply.is_object() && reply.contains("description") && reply.at("description").is_string();
   if (!formed) return {class_template(name), true, "malformed: the answer has no text \"description\""};
-  return describe_class(name, std::string_view(reply.at("description").get_ref<std::string const&>()), limits);
+  std::string const& text = reply.at("description").get_ref<std::string const&>();
+  auto out = describe_class(name, std::string_view(text), limits);
+  if (out.fallback || names_class(out.text, name)) return out;
+  return {class_template(name), true, concat(to_string(text_fault::foreign), ": it does not name the class"), excerpt(tidy_text(text))};
 }
 
 }  // namespace dvla::inline DVLA_ABI

@@ -84,8 +84,10 @@ class entry_blocks {
     }
     auto const attributes = content == bank_content::description ? std::vector<bank_phrase>{whole()} : phrases();
     add(bank_role::intrinsic, bank_level::local, attributes);
-    if (content == bank_content::attributes) add(bank_role::intrinsic, bank_level::global, {{"", {}, "mean of the attributes"}});
-    else add(bank_role::intrinsic, bank_level::global, {whole()});
+    if (content == bank_content::attributes)
+      add(bank_role::intrinsic, bank_level::global, {{"", {}, "mean of the attributes"}});
+    else
+      add(bank_role::intrinsic, bank_level::global, {whole()});
     if (settings_.roles && c_.nuisance) add_nuisance();
     return std::move(out_);
   }
@@ -101,11 +103,14 @@ class entry_blocks {
 
   [[nodiscard]] std::vector<bank_phrase> phrases() {
     std::vector<bank_phrase> out;
-    auto const add_phrase = [&](std::string const& attribute, std::string const& encoded, std::optional<double> score, char const* origin) {
+    auto const add_phrase = [&](std::string const& attribute, std::string const& encoded, std::optional<double> score,
+                                char const* origin) {
       if (settings_.phrases != 0 && out.size() == settings_.phrases) return;
       auto const found = screen_text(tidy_text(attribute), {200, 2000});  // length is the generator's and the encoder's matter
-      if (found.ok()) out.push_back({encoded, score, origin});
-      else notes_.push_back(concat(who(), ": the attribute '", excerpt(attribute), "' is left out: ", found.reason));
+      if (found.ok())
+        out.push_back({encoded, score, origin});
+      else
+        notes_.push_back(concat(who(), ": the attribute '", excerpt(attribute), "' is left out: ", found.reason));
     };
     if (settings_.from_intrinsic && c_.intrinsic) {
       for (auto const& text : c_.intrinsic->local) add_phrase(text, text, {}, "intrinsic phrase");
@@ -118,22 +123,23 @@ class entry_blocks {
       }
     }
     if (out.empty()) {
-      notes_.push_back(concat(who(), " has no attributes", c_.failure.empty() ? "" : " (" + c_.failure + ")", ": its name stands for them"));
+      notes_.push_back(concat(who(), " has no attributes", c_.failure.empty() ? "" : " (" + excerpt(c_.failure, 120) + ")",
+                              ": its name stands for them"));
       out.push_back({class_template(c_.name), {}, "class name"});
     }
     return out;
   }
 
   [[nodiscard]] bank_phrase whole() {
-    if (settings_.from_intrinsic && c_.intrinsic && !c_.intrinsic->global.empty()) return {c_.intrinsic->global, {}, "intrinsic phrase"};
+    if (settings_.from_intrinsic && c_.intrinsic && !c_.intrinsic->global.empty())
+      return {c_.intrinsic->global, {}, "intrinsic phrase"};
     if (c_.description == class_template(c_.name)) return {c_.description, {}, "class name"};
     if (c_.description.empty()) {
       notes_.push_back(concat(who(), " has no description: its name stands for it"));
       return {class_template(c_.name), {}, "class name"};
     }
     auto const described = describe_class(c_.name, std::string_view(c_.description), {400, 4000});
-    if (described.fallback)
-      notes_.push_back(concat(who(), ": its name stands for its description, which is ", described.reason));
+    if (described.fallback) notes_.push_back(concat(who(), ": its name stands for its description, which is ", described.reason));
     return {described.text, {}, described.fallback ? "class name" : "description"};
   }
 

@@ -25,7 +25,10 @@ struct decoded_code_point {
   auto const byte = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text[i])); };
   char32_t const first = byte(at);
   if (first < 0x80) return {first, 1};
-  std::size_t const count = first >= 0xF0 && first < 0xF5 ? 4 : first >= 0xE0 && first < 0xF0 ? 3 : first >= 0xC2 && first < 0xE0 ? 2 : 0;
+  std::size_t const count = first >= 0xF0 && first < 0xF5   ? 4
+                            : first >= 0xE0 && first < 0xF0 ? 3
+                            : first >= 0xC2 && first < 0xE0 ? 2
+                                                            : 0;
   if (count == 0 || text.size() - at < count) return {};
   char32_t value = first & (0x7Fu >> count);
   for (std::size_t i = 1; i < count; ++i) {
@@ -66,7 +69,8 @@ void for_each_code_point(std::string_view text, F&& f) {
   return out;
 }
 
-/// Lower case, '_' as ' ': how class names are compared where they are not equal, and a class's name where only its folder is known.
+/// Lower case, '_' as ' ': how class names are compared where they are not equal, and a class's name where only its folder is
+/// known.
 [[nodiscard]] inline std::string plain_name(std::string_view name) {
   std::string out = lower_case(name);
   std::replace(out.begin(), out.end(), '_', ' ');
@@ -78,7 +82,8 @@ void for_each_code_point(std::string_view text, F&& f) {
   std::vector<std::string> words;
   bool inside = false;
   for (char const c : text) {
-    bool const part = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80;
+    bool const part =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80;
     if (part && !inside) words.emplace_back();
     if (part) words.back() += c;
     inside = part;
@@ -108,11 +113,16 @@ void for_each_code_point(std::string_view text, F&& f) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     std::string_view const rest = text.substr(i);
-    if (rest.starts_with("\xE2\x80\x98") || rest.starts_with("\xE2\x80\x99")) out += '\'', i += 2;
-    else if (rest.starts_with("\xE2\x80\x9C") || rest.starts_with("\xE2\x80\x9D")) out += '"', i += 2;
-    else if (rest.starts_with("\xC2\xA0")) out += ' ', ++i;
-    else if (text[i] != ' ' && text[i] != '\t' && text[i] != '\n' && text[i] != '\r') out += text[i];
-    else if (!out.empty() && out.back() != ' ') out += ' ';
+    if (rest.starts_with("\xE2\x80\x98") || rest.starts_with("\xE2\x80\x99"))
+      out += '\'', i += 2;
+    else if (rest.starts_with("\xE2\x80\x9C") || rest.starts_with("\xE2\x80\x9D"))
+      out += '"', i += 2;
+    else if (rest.starts_with("\xC2\xA0"))
+      out += ' ', ++i;
+    else if (text[i] != ' ' && text[i] != '\t' && text[i] != '\n' && text[i] != '\r')
+      out += text[i];
+    else if (!out.empty() && out.back() != ' ')
+      out += ' ';
   }
   auto const trim = [&] {
     while (!out.empty() && out.back() == ' ') out.pop_back();
@@ -123,8 +133,10 @@ void for_each_code_point(std::string_view text, F&& f) {
   while (digits < out.size() && out[digits] >= '0' && out[digits] <= '9') ++digits;
   if (digits > 0 && digits < 3 && digits + 1 < out.size() && (out[digits] == '.' || out[digits] == ')') && out[digits + 1] == ' ')
     out.erase(0, digits + 2);
-  else if (out.starts_with("- ") || out.starts_with("* ")) out.erase(0, 2);
-  else if (out.starts_with("\xE2\x80\xA2")) out.erase(0, 3);
+  else if (out.starts_with("- ") || out.starts_with("* "))
+    out.erase(0, 2);
+  else if (out.starts_with("\xE2\x80\xA2"))
+    out.erase(0, 3);
   trim();
   if (out.size() >= 2 && out.front() == '"' && out.back() == '"') out = out.substr(1, out.size() - 2), trim();
   return out;

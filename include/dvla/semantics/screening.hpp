@@ -14,12 +14,24 @@
 namespace dvla::inline DVLA_ABI {
 
 /// Why a text is not used. The first seven are faults of the text alone, the others come of its place among others.
-enum class text_fault { none, empty, malformed, too_long, refusal, not_english, injection, generic, duplicate, foreign, not_chosen };
+enum class text_fault {
+  none,
+  empty,
+  malformed,
+  too_long,
+  refusal,
+  not_english,
+  injection,
+  generic,
+  duplicate,
+  foreign,
+  not_chosen
+};
 
 /// The fault's name in files.
 [[nodiscard]] constexpr char const* to_string(text_fault fault) {
-  constexpr char const* names[] = {"none",        "empty",     "malformed", "too long",  "refusal",   "not English",
-                                   "instruction", "generic",   "duplicate", "foreign",   "not chosen"};
+  constexpr char const* names[] = {"none",        "empty",   "malformed", "too long", "refusal",   "not English",
+                                   "instruction", "generic", "duplicate", "foreign",  "not chosen"};
   return names[static_cast<std::size_t>(fault)];
 }
 
@@ -74,11 +86,13 @@ namespace detail {
 }
 
 [[nodiscard]] inline screening screen_injection(std::string_view lower, std::vector<std::string> const& words) {
+  // clang-format off
   constexpr std::string_view phrases[] = {
-      "system prompt",  "you are now",       "new instructions", "developer mode", "jailbreak",     "respond with",     "respond only",
-      "reply with",     "output the",        "print the",        "your instructions", "previous instructions", "<|",   "|>",
-      "[inst]",         "[/inst]",           "<<sys>>",          "assistant:",     "system:",       "user:",            "human:",
-      "### instruction", "do not follow",    "api key",          "execute the",    "classify this", "classify all",     "as the answer"};
+      "system prompt", "you are now", "new instructions", "developer mode", "jailbreak", "respond with", "respond only",
+      "reply with", "output the", "print the", "your instructions", "previous instructions", "<|", "|>", "[inst]", "[/inst]",
+      "<<sys>>", "assistant:", "system:", "user:", "human:", "### instruction", "do not follow", "api key", "execute the",
+      "classify this", "classify all", "as the answer"};
+  // clang-format on
   if (overrides_instructions(words)) return {text_fault::injection, "it tells its reader to leave instructions aside"};
   auto const found = phrase_in(lower, phrases);
   if (found.empty()) return {};
@@ -86,13 +100,15 @@ namespace detail {
 }
 
 [[nodiscard]] inline screening screen_refusal(std::string_view lower) {
+  // clang-format off
   constexpr std::string_view phrases[] = {
-      "i'm sorry",        "i am sorry",       "i cannot",       "i can't",         "i can not",         "i'm unable",      "i am unable",
-      "i'm not able",     "i am not able",    "i won't",        "i will not",      "i don't",           "i do not",        "as an ai",
-      "language model",   "ai assistant",     "unable to identify", "unable to determine", "unable to provide", "unable to assist", "unable to see", "unable to view",
-      "unable to answer", "unable to describe", "cannot identify", "cannot determine",  "cannot provide",  "cannot assist",
-      "cannot be determined", "can't assist", "can't help",     "no image",        "not provided",      "not applicable",  "n/a",
-      "please provide",   "please upload",    "no attributes",  "sorry, but",      "apologies"};
+      "i'm sorry", "i am sorry", "i cannot", "i can't", "i can not", "i'm unable", "i am unable", "i'm not able",
+      "i am not able", "i won't", "i will not", "i don't", "i do not", "as an ai", "language model", "ai assistant",
+      "unable to identify", "unable to determine", "unable to provide", "unable to assist", "unable to see", "unable to view",
+      "unable to answer", "unable to describe", "cannot identify", "cannot determine", "cannot provide", "cannot assist",
+      "cannot be determined", "can't assist", "can't help", "no image", "not provided", "not applicable", "n/a",
+      "please provide", "please upload", "no attributes", "sorry, but", "apologies"};
+  // clang-format on
   constexpr std::string_view whole[] = {"none", "unknown", "null", "nothing", "not sure", "unclear"};
   auto const found = phrase_in(lower, phrases);
   if (!found.empty()) return {text_fault::refusal, concat("it declines to answer ('", found, "')")};
@@ -105,11 +121,15 @@ namespace detail {
 
 /// Other scripts by their letters, other languages in Latin letters by small words that English does not have.
 [[nodiscard]] inline screening screen_language(std::string_view text, std::vector<std::string> const& words) {
+  // clang-format off
   constexpr std::string_view theirs[] = {
-      "der", "das", "und", "ist", "mit", "eine", "einen", "einem", "einer", "nicht", "sehr", "auf", "oder", "les", "des", "est", "une",
-      "avec", "dans", "pour", "aux", "du", "et", "sur", "el", "los", "las", "una", "muy", "para", "es", "por", "del", "il", "gli",
-      "della", "che", "di", "um", "uma", "com", "dos", "het", "een", "voor", "zijn", "och", "ett", "som", "med", "og"};
-  constexpr std::string_view ours[] = {"the", "a", "an", "and", "of", "with", "in", "is", "on", "to", "or", "its", "that", "are", "from", "at"};
+      "der", "das", "und", "ist", "mit", "eine", "einen", "einem", "einer", "nicht", "sehr", "auf", "oder", "les", "des", "est",
+      "une", "avec", "dans", "pour", "aux", "du", "et", "sur", "el", "los", "las", "una", "muy", "para", "es", "por", "del",
+      "il", "gli", "della", "che", "di", "um", "uma", "com", "dos", "het", "een", "voor", "zijn", "och", "ett", "som", "med",
+      "og"};
+  // clang-format on
+  constexpr std::string_view ours[] = {"the", "a",  "an", "and", "of",   "with", "in",   "is",
+                                       "on",  "to", "or", "its", "that", "are",  "from", "at"};
   auto const count = [&](auto const& list) {
     return std::count_if(words.begin(), words.end(),
                          [&](std::string const& w) { return std::find(std::begin(list), std::end(list), w) != std::end(list); });
@@ -119,7 +139,8 @@ namespace detail {
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= 0xC0 && c < 0x250)) ++latin;
     if (c >= 0x370 && (c < 0x2000 || c >= 0x2C00)) ++other;
   });
-  if (other > 0 && 4 * other > latin) return {text_fault::not_english, concat(other, " of its ", other + latin, " letters are of another script")};
+  if (other > 0 && 4 * other > latin)
+    return {text_fault::not_english, concat(other, " of its ", other + latin, " letters are of another script")};
   auto const foreign = count(theirs), english = count(ours);
   if (foreign >= 2 && foreign > english)
     return {text_fault::not_english, concat("it has ", foreign, " small words of other languages and ", english, " of English")};
@@ -132,7 +153,8 @@ namespace detail {
     return {text_fault::malformed, "it holds control characters"};
   constexpr std::string_view marks[] = {"{", "}", "```", "</", "/>", "\\n", "\\u", "://", "[", "]", "\":"};
   for (auto const mark : marks)
-    if (text.find(mark) != std::string_view::npos) return {text_fault::malformed, concat("it holds '", mark, "', a piece of code or markup")};
+    if (text.find(mark) != std::string_view::npos)
+      return {text_fault::malformed, concat("it holds '", mark, "', a piece of code or markup")};
   auto const is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
   for (std::size_t i = 1; i < text.size(); ++i) {
     if (text[i - 1] == '<' && is_letter(text[i])) return {text_fault::malformed, "it holds a tag"};
@@ -145,19 +167,21 @@ namespace detail {
   std::size_t characters = 0;
   for_each_code_point(text, [&](char32_t) { ++characters; });
   if (words <= limits.words && characters <= limits.characters) return {};
-  return {text_fault::too_long, concat(words, " words and ", characters, " characters, where ", limits.words, " and ", limits.characters,
-                                       " are the most")};
+  return {text_fault::too_long, concat(words, " words and ", characters, " characters, where ", limits.words, " and ",
+                                       limits.characters, " are the most")};
 }
 
 /// Words that say nothing of how a thing looks, alone or together.
 [[nodiscard]] inline bool is_empty_word(std::string_view word) {
+  // clang-format off
   constexpr std::string_view words[] = {
-      "a",        "an",       "the",      "and",      "or",        "of",         "in",          "with",       "its",       "is",         "for",       "on",
-      "appearance", "look",   "looks",    "cute",     "nice",      "beautiful",  "typical",     "distinctive", "distinguishing", "unique",
-      "recognisable", "recognizable", "feature", "features", "attribute", "attributes", "characteristic", "characteristics", "shape", "color",
-      "colour",   "colors",   "colours",  "size",     "texture",   "pattern",    "object",      "thing",      "item",      "image",
-      "photo",    "picture",  "visible",  "overall",  "general",   "common",     "various",     "interesting", "natural",  "normal",
-      "usual",    "standard", "good",     "quality",  "high",      "clear",      "background",  "foreground", "subject",   "main"};
+      "a", "an", "the", "and", "or", "of", "in", "with", "its", "is", "for", "on", "appearance", "look", "looks", "cute",
+      "nice", "beautiful", "typical", "distinctive", "distinguishing", "unique", "recognisable", "recognizable", "feature",
+      "features", "attribute", "attributes", "characteristic", "characteristics", "shape", "color", "colour", "colors",
+      "colours", "size", "texture", "pattern", "object", "thing", "item", "image", "photo", "picture", "visible", "overall",
+      "general", "common", "various", "interesting", "natural", "normal", "usual", "standard", "good", "quality", "high",
+      "clear", "background", "foreground", "name", "class", "category", "type", "label", "subject", "main"};
+  // clang-format on
   return std::find(std::begin(words), std::end(words), word) != std::end(words);
 }
 

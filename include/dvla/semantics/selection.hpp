@@ -17,12 +17,13 @@ enum class selection_mode { progressive, one_shot, none };
   return mode == selection_mode::progressive ? "progressive" : mode == selection_mode::one_shot ? "one-shot" : "none";
 }
 
-/// How attributes are selected. `duplicate` and `foreign` are choices of this project; the formula alone is duplicate = 2, foreign = -9.
+/// How attributes are selected. `duplicate` and `foreign` are choices of this project; the formula alone is duplicate = 2, foreign
+/// = -9.
 struct selection_settings {
   selection_mode mode = selection_mode::progressive;
   std::size_t k = 4;
   double duplicate = 0.9;  ///< progressive: a candidate this similar to one chosen says the same; above 1 only equal words count
-  double foreign = -9;      ///< progressive: a candidate must stand this many deviations above its mean over the other classes
+  double foreign = -9;     ///< progressive: a candidate must stand this many deviations above its mean over the other classes
 };
 
 /// One step: the text it compared with, every candidate's cosine to it (NaN for those no longer there), and which was taken.
@@ -94,18 +95,23 @@ class selector {
 
   [[nodiscard]] attribute_selection run(std::span<std::string const> candidates) {
     admit(candidates);
-    if (settings_.mode == selection_mode::none) first();
+    if (settings_.mode == selection_mode::none)
+      first();
     else {
       rows_.emplace(encoder_, std::span<std::string const>(out_.candidates));
       present_.assign(out_.candidates.size(), true);
-      if (settings_.mode == selection_mode::one_shot) nearest();
-      else progressive();
+      if (settings_.mode == selection_mode::one_shot)
+        nearest();
+      else
+        progressive();
     }
     return std::move(out_);
   }
 
  private:
-  void drop(std::string text, text_fault fault, std::string reason) { out_.dropped.push_back({std::move(text), fault, std::move(reason)}); }
+  void drop(std::string text, text_fault fault, std::string reason) {
+    out_.dropped.push_back({std::move(text), fault, std::move(reason)});
+  }
 
   /// Texts that are no attributes are dropped in every mode, repetitions and empty phrases by progressive selection.
   void admit(std::span<std::string const> candidates) {
@@ -118,18 +124,23 @@ class selector {
         auto words = word_set(text);
         auto const same = std::find(seen.begin(), seen.end(), words);
         if (found.ok() && same != seen.end())
-          found = {text_fault::duplicate, concat("it has the words of '", out_.candidates[static_cast<std::size_t>(same - seen.begin())], "'")};
+          found = {text_fault::duplicate,
+                   concat("it has the words of '", out_.candidates[static_cast<std::size_t>(same - seen.begin())], "'")};
         if (found.ok()) seen.push_back(std::move(words));
       }
-      if (found.ok()) out_.candidates.push_back(std::move(text));
-      else drop(excerpt(text), found.fault, std::move(found.reason));
+      if (found.ok())
+        out_.candidates.push_back(std::move(text));
+      else
+        drop(excerpt(text), found.fault, std::move(found.reason));
     }
   }
 
   void first() {
     for (std::size_t i = 0; i < out_.candidates.size(); ++i)
-      if (i < settings_.k) out_.chosen.push_back(i);
-      else drop(out_.candidates[i], text_fault::not_chosen, concat("it comes after the first ", settings_.k));
+      if (i < settings_.k)
+        out_.chosen.push_back(i);
+      else
+        drop(out_.candidates[i], text_fault::not_chosen, concat("it comes after the first ", settings_.k));
   }
 
   [[nodiscard]] selection_step score(std::string text) const {
@@ -187,11 +198,13 @@ class selector {
       double const similarity = cosine(rows_->row(i), rows_->row(chosen));
       if (similarity < settings_.duplicate) continue;
       present_[i] = false;
-      drop(out_.candidates[i], text_fault::duplicate, concat("it says what '", out_.candidates[chosen], "' does: cosine ", rounded(similarity)));
+      drop(out_.candidates[i], text_fault::duplicate,
+           concat("it says what '", out_.candidates[chosen], "' does: cosine ", rounded(similarity)));
     }
   }
 
-  /// Drops candidates that do not fit this class better than the others: generic ones fit all alike, hallucinated ones others better.
+  /// Drops candidates that do not fit this class better than the others: generic ones fit all alike, hallucinated ones others
+  /// better.
   void drop_foreign() {
     std::size_t const width = rows_->width, classes = width == 0 ? 0 : others_.size() / width;
     if (classes < 2 || out_.candidates.empty()) return;
@@ -207,18 +220,21 @@ class selector {
       double const z = (cosine(base.row(0), rows_->row(i)) - mean) / std::sqrt(std::max(variance, 1e-12));
       if (z >= settings_.foreign) continue;
       present_[i] = false;
-      drop(out_.candidates[i], text_fault::foreign, concat("it fits this class ", rounded(z), " deviations better than the others, ",
-                                                           rounded(settings_.foreign), " are asked for"));
+      drop(out_.candidates[i], text_fault::foreign,
+           concat("it fits this class ", rounded(z), " deviations better than the others, ", rounded(settings_.foreign),
+                  " are asked for"));
     }
   }
 
   void drop_the_rest(std::size_t step) {
     for (std::size_t i = 0; i < present_.size(); ++i)
       if (present_[i])
-        drop(out_.candidates[i], text_fault::not_chosen,
-             concat("not among the ", settings_.k, " best: ", rounded(out_.steps[step].scores[i]), " at step ", step + 1, ", where ",
-                    rounded(out_.steps[step].scores[settings_.mode == selection_mode::one_shot ? out_.chosen.back() : out_.steps[step].chosen]),
-                    " was taken last"));
+        drop(
+            out_.candidates[i], text_fault::not_chosen,
+            concat("not among the ", settings_.k, " best: ", rounded(out_.steps[step].scores[i]), " at step ", step + 1, ", where ",
+                   rounded(out_.steps[step]
+                               .scores[settings_.mode == selection_mode::one_shot ? out_.chosen.back() : out_.steps[step].chosen]),
+                   " was taken last"));
   }
 
   [[nodiscard]] static double rounded(double x) { return std::round(1000 * x) / 1000; }
@@ -235,13 +251,14 @@ class selector {
 }  // namespace detail
 
 /// Selects k of a class's candidates. Progressive: T = "A photo of a {name}"; k times the remaining candidate with the greatest
-/// cos(E(T), E(candidate)) is taken and T becomes "A photo of a {name}, which has {a}, {a'}, ...". Refusals, instructions, markup and
-/// the like are dropped in every mode; repetitions and empty phrases, and with `others` (rows: E of the other classes' templates) and
-/// settings.foreign also what fits them as well, by the progressive mode. All of it is told in the result. Fewer candidates than k
-/// give fewer attributes.
+/// cos(E(T), E(candidate)) is taken and T becomes "A photo of a {name}, which has {a}, {a'}, ...". Refusals, instructions, markup
+/// and the like are dropped in every mode; repetitions and empty phrases, and with `others` (rows: E of the other classes'
+/// templates) and settings.foreign also what fits them as well, by the progressive mode. All of it is told in the result. Fewer
+/// candidates than k give fewer attributes.
 template <text_encoder E>
-[[nodiscard]] attribute_selection select_attributes(std::string const& name, std::span<std::string const> candidates, E const& encoder,
-                                                    selection_settings const& settings = {}, std::span<float const> others = {}) {
+[[nodiscard]] attribute_selection select_attributes(std::string const& name, std::span<std::string const> candidates,
+                                                    E const& encoder, selection_settings const& settings = {},
+                                                    std::span<float const> others = {}) {
   expect(settings.k > 0, "selection: 0 attributes were asked for; give at least 1");
   return detail::selector<E>(name, encoder, settings, others).run(candidates);
 }
