@@ -51,7 +51,7 @@ void use(semantic_bank const& bank) {
 }
 
 void read_and_use(std::filesystem::path const& path) {
-  static std::filesystem::path const copy = dvla_fuzz::input_folder() / "copy";
+  static std::filesystem::path const copy = dvla_fuzz::input_folder() / "copy.json";
   auto const bank = read_vectors(path);
   use(bank);
   write_bank(copy, bank);  // throws for names that are no UTF-8 or meet in one
@@ -95,7 +95,10 @@ std::vector<std::string> dvla_fuzz::seeds() {
                             {"classes.a.intrinsic.local", "classes.a.name", "supports.x/a/1.png.nuisance.global"}, {"v.a", "v.b"}}) {
     safetensors_writer writer;
     float const values[] = {1, 2, 3, 4};
-    for (auto const& name : names) writer.add(name, {2, 2}, std::span<float const>(values));
+    for (auto const& name : names) {
+      bool const one = name.ends_with(".name");
+      writer.add(name, one ? std::vector<std::size_t>{2} : std::vector<std::size_t>{2, 2}, std::span<float const>(values, one ? 2 : 4));
+    }
     writer.write(path);
     out.push_back(std::string(1, '\0') + dvla_test::read_bytes(path));
   }

@@ -10,7 +10,7 @@ void dvla_fuzz::try_input(std::string_view bytes) {
   static input_file const file("input.pth");
   if (!bytes.starts_with('\x80')) return try_tensors(dvla::pth_file(file(bytes)));
   std::vector<std::pair<std::string, std::string>> entries{{"x/data.pkl", std::string(bytes)}};
-  for (auto const* storage : {"x/data/0", "x/data/1", "x/data/2"}) entries.emplace_back(storage, std::string(96, '\1'));
+  for (char const storage : std::string_view("0123456789")) entries.emplace_back(std::string("x/data/") + storage, std::string(96, '\1'));
   try_tensors(dvla::pth_file(file(dvla_test::make_zip(entries))));
 }
 

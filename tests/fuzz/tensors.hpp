@@ -22,9 +22,14 @@ inline void try_tensors(dvla::named_tensors const& file) {
     demand(&file.find(tensor.name) == &tensor, "a tensor is found by its name");
   }
   demand(file.state_dict().tensors().size() <= file.tensors().size(), "a model has no more tensors than its file");
-  for (auto const& tensor : file.tensors())
-    if (tensor.bytes.size() <= read) (void)dvla::read_as<std::int32_t>(tensor);  // throws where a number does not fit
-  (void)file.find("no such tensor");                                             // throws, with the nearest names
+  for (auto const& tensor : file.tensors()) {
+    if (tensor.bytes.size() > read) continue;
+    try {
+      (void)dvla::read_as<std::int32_t>(tensor);
+    } catch (dvla::error const&) {  // a number that does not fit
+    }
+  }
+  (void)file.find("no such tensor");  // throws, with the nearest names
 }
 
 }  // namespace dvla_fuzz
