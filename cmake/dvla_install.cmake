@@ -6,7 +6,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/dvla DESTINATION ${CMAKE_INSTALL
   FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh")
 
 # One file of targets a component, so that the package offers each where its own dependencies are found.
-foreach(name IN ITEMS dvla io data cuda nccl)
+foreach(name IN ITEMS dvla io data semantics cuda nccl)
   if(TARGET dvla_${name})
     install(TARGETS dvla_${name} EXPORT dvla-${name})
     install(EXPORT dvla-${name} NAMESPACE dvla:: FILE dvla-${name}-targets.cmake DESTINATION ${package_dir} COMPONENT development)

@@ -1,4 +1,5 @@
-# The library's targets: dvla::dvla is the core (standard library and xsimd); dvla::io adds file formats, dvla::data images.
+# The library's targets: dvla::dvla is the core (standard library and xsimd); dvla::io adds file formats, dvla::data images,
+# dvla::semantics the client of language models. Class vectors, encoders and recordings need dvla::io alone.
 # A component whose dependencies are not there has no target.
 include(GNUInstallDirs)
 include(${CMAKE_CURRENT_LIST_DIR}/dvla_dependencies.cmake)
@@ -34,4 +35,15 @@ if(missing)
 else()
   find_package(PNG REQUIRED)
   dvla_component(data dvla_dvla PNG::PNG dvla::turbojpeg)
+endif()
+
+dvla_find_dependencies(semantics missing)
+if(NOT missing AND NOT TARGET dvla::io)
+  set(missing " it needs dvla::io.")
+endif()
+if(missing)
+  message(STATUS "dvla: without dvla::semantics, the client of language models:${missing}")
+else()
+  find_package(CURL 7.66 REQUIRED)
+  dvla_component(semantics dvla_io CURL::libcurl)
 endif()

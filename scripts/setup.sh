@@ -17,7 +17,7 @@ install_missing() {
 
 # What the library, its tool and its tests are built with.
 build_packages=(g++ cmake ninja-build ccache pkg-config libxsimd-dev doctest-dev nlohmann-json3-dev libcli11-dev
-                libturbojpeg0-dev libpng-dev zlib1g-dev)
+                libturbojpeg0-dev libpng-dev zlib1g-dev libcurl4-openssl-dev openssl)
 
 # As many jobs as there are cores, but 2 GB of memory for each.
 count_jobs() {

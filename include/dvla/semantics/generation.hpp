@@ -33,6 +33,7 @@ struct generation_result {
   nlohmann::json reply{};       ///< satisfies the request's schema; null where there is none
   std::string failure{};        ///< why there is no reply, a sentence; empty where there is one
   nlohmann::json provenance{};  ///< generator, model, key of the request, usage, whether it came from a cache
+  std::string raw{};            ///< the reply as it was written, where there is one to keep
 
   [[nodiscard]] bool ok() const { return failure.empty(); }
 };
