@@ -7,7 +7,6 @@
 
 #include <dvla/expr/operations.hpp>
 #include <dvla/kernels/conv_geometry.hpp>
-#include <dvla/kernels/cuda/access.cuh>
 #include <dvla/kernels/cuda/conv_mma.cuh>
 #include <dvla/kernels/cuda/conv_weights.cuh>
 #include <dvla/kernels/cuda/device.cuh>
@@ -30,11 +29,6 @@ struct grouped_sizes {
         bands((height + band_rows - 1) / band_rows),
         items(static_cast<int>(g.batch) * bands) {
     band_rows = (height + bands - 1) / bands;  // as even as can be
-  }
-
-  /// The first element of an item's image.
-  [[nodiscard]] __device__ std::size_t image_start(int item) const {
-    return static_cast<std::size_t>(item / bands) * static_cast<std::size_t>(height * width * channels);
   }
 };
 
@@ -160,80 +154,56 @@ struct gelu_finish {
   E* gelu = nullptr;          // where gelu(y) goes; y itself may be null then
   E const* before = nullptr;  // z of y = d gelu(z): y gelu'(z) is stored instead
 
-  /// What store() needs of the memory at an offset of y: read for several offsets before the first is stored.
-  __device__ raw_packet<E, chunk<E>> load(std::size_t offset) const {
-    if (before == nullptr) return {};
-    return load_raw<chunk<E>>(before + offset);
-  }
   /// Stores 16 bytes of results at an offset of y.
-  __device__ void store(E* y, std::size_t offset, uint4 const* results, raw_packet<E, chunk<E>> const& z) const {
+  __device__ void store(E* y, std::size_t offset, uint4 const* results) const {
     constexpr int n = chunk<E>;
     if (gelu == nullptr && before == nullptr) {
       *reinterpret_cast<uint4*>(y + offset) = *results;
       return;
     }
     auto value = load_packet<float, n>(reinterpret_cast<E const*>(results));
-    if (before != nullptr) value = op::gelu::derivative<0>(value, value, z.template as<float>());
+    if (before != nullptr) value = op::gelu::derivative<0>(value, value, load_packet<float, n>(before + offset));
     if (y != nullptr) store_packet(y + offset, value);
     if (gelu != nullptr) store_packet(gelu + offset, op::gelu::apply(value));
   }
 };
 
-/// Staging: where in shared memory results are put, in chunks from the band's first. Past the band, the next band is copied while
-/// results leave; else it must wait for them.
 template <class E, int D>
 __global__ void __launch_bounds__(256, 2) grouped_kernel(grouped_sizes const s, E const* x, E const* weight, float const* bias,
-                                                         E* y, bool accumulate, gelu_finish<E> const finish, int staging) {
+                                                         E* y, bool accumulate, gelu_finish<E> const finish) {
   detail::await_predecessors();
   using tile = grouped_tile<E, D>;
   extern __shared__ uint4 grouped_memory[];
-  uint4* const staged = grouped_memory + tile::filter_bytes / 16 + staging;
+  uint4* const band_memory = grouped_memory + tile::filter_bytes / 16;
   unsigned const filters = shared_address(grouped_memory), band = filters + tile::filter_bytes;
   int const slices = (s.groups + tile::groups - 1) / tile::groups, slice = static_cast<int>(blockIdx.x) % slices;
   int const workers = static_cast<int>(gridDim.x) / slices, first_channel = slice * tile::groups * D;
   int const valid_channels = ::min(tile::groups * D, s.channels - first_channel), valid = valid_channels / chunk<E>;
   int const group_channel = static_cast<int>(threadIdx.x) / 32 % tile::groups * D;  // of this warp, in the slice
   bool const has_group = group_channel < valid_channels;
-  auto const fetch = [&](int item) {
-    if (item < s.items) {
-      int const first = item % s.bands * s.band_rows;
-      load_band<E, tile::slice_chunks, tile::pitch>(s, x + s.image_start(item) + first_channel, first, ::min(s.band_rows, s.height - first),
-                                                    valid, band);
-    }
-    copies_commit();
-  };
   load_filters<E, D>(weight + static_cast<std::size_t>(first_channel) * 9 * D, valid_channels, filters);
-  int item = static_cast<int>(blockIdx.x) / slices;
-  fetch(item);
-  for (; item < s.items; item += workers) {
-    int const first = item % s.bands * s.band_rows, pixels = ::min(s.band_rows, s.height - first) * s.width;
+  for (int item = static_cast<int>(blockIdx.x) / slices; item < s.items; item += workers) {
+    int const image = item / s.bands, first = item % s.bands * s.band_rows, rows = ::min(s.band_rows, s.height - first);
+    int const pixels = rows * s.width;
+    std::size_t const image_start = static_cast<std::size_t>(image) * s.height * s.width * s.channels + first_channel;
+    load_band<E, tile::slice_chunks, tile::pitch>(s, x + image_start, first, rows, valid, band);
+    copies_commit();
     copies_wait<0>();
     __syncthreads();
     float sums[tile::tiles][D / 8][4] = {};
     multiply_band<E, D>(sums, filters, band, s.width, pixels);
-    __syncthreads();  // the band has been read
-    if (staging > 0) fetch(item + workers);
-    std::size_t const start = s.image_start(item) + first_channel + first * s.width * s.channels;
+    __syncthreads();  // the band has been read: its memory takes the results
+    std::size_t const start = image_start + first * s.width * s.channels;
     if (has_group)
       stage_results<E, D>(sums, bias == nullptr ? nullptr : bias + first_channel + group_channel,
-                          accumulate ? y + start + group_channel : nullptr, s.channels, pixels, reinterpret_cast<E*>(staged) + group_channel);
+                          accumulate ? y + start + group_channel : nullptr, s.channels, pixels,
+                          reinterpret_cast<E*>(band_memory) + group_channel);
     __syncthreads();
-    auto const offset = [&](std::size_t i) {
-      return start + i / tile::slice_chunks * static_cast<unsigned>(s.channels) + i % tile::slice_chunks * chunk<E>;
-    };
-    in_batches<2>(
-        threadIdx.x, static_cast<std::size_t>(pixels) * tile::slice_chunks, tile::threads,
-        [&](std::size_t i) {
-          return static_cast<int>(i % tile::slice_chunks) < valid ? finish.load(offset(i)) : raw_packet<E, chunk<E>>{};
-        },
-        [&](std::size_t i, raw_packet<E, chunk<E>> const& z) {
-          if (static_cast<int>(i % tile::slice_chunks) < valid)
-            finish.store(y, offset(i), staged + i / tile::slice_chunks * tile::pitch + i % tile::slice_chunks, z);
-        });
-    if (staging == 0) {
-      __syncthreads();
-      fetch(item + workers);
+    for (int i = thread_number(); i < pixels * tile::slice_chunks; i += tile::threads) {
+      int const pixel = i / tile::slice_chunks, c = i % tile::slice_chunks;
+      if (c < valid) finish.store(y, start + pixel * s.channels + c * chunk<E>, band_memory + pixel * tile::pitch + c);
     }
+    __syncthreads();
   }
 }
 
@@ -245,15 +215,12 @@ void run_grouped(basic_cuda<P> const& device, conv_geometry const& g, E const* x
   std::size_t const row_bytes = (g.width + 2) * tile::pitch * 16;
   std::size_t const rows = std::min(tile::pixels / g.width, (shared_budget - tile::filter_bytes) / row_bytes - 2);
   grouped_sizes const s(g, static_cast<int>(rows));
-  std::size_t const band_bytes = static_cast<std::size_t>(s.band_rows + 2) * row_bytes;
-  std::size_t const staged_bytes = static_cast<std::size_t>(s.band_rows) * g.width * tile::pitch * 16;
-  bool const apart = tile::filter_bytes + band_bytes + staged_bytes <= half_a_multiprocessor(device.queue->card());
-  std::size_t const bytes = tile::filter_bytes + band_bytes + (apart ? staged_bytes : 0);
+  std::size_t const bytes = tile::filter_bytes + static_cast<std::size_t>(s.band_rows + 2) * row_bytes;
   int const slices = (s.groups + tile::groups - 1) / tile::groups;
   int const workers = std::min(s.items, std::max(1, 2 * device.queue->multiprocessors() / slices));
   allow_shared(grouped_kernel<E, D>, bytes);
   detail::start(*device.queue, "running a grouped convolution", grouped_kernel<E, D>, static_cast<unsigned>(slices * workers),
-                tile::threads, bytes, s, x, weight, bias, y, accumulate, finish, apart ? static_cast<int>(band_bytes / 16) : 0);
+                tile::threads, bytes, s, x, weight, bias, y, accumulate, finish);
 }
 
 /// Whether run_grouped does it, given operands aligned to 16 bytes: the filters and at least one row with its neighbours fit.

@@ -85,13 +85,5 @@ void allow_shared(void (*kernel)(Arguments...), std::size_t bytes) {
 /// Shared memory that a block gets on every card with bfloat16 tensor cores, and two blocks on a multiprocessor of an H100.
 inline constexpr std::size_t shared_budget = std::size_t{99} << 10;
 
-/// What two blocks of a multiprocessor of this card may have each.
-[[nodiscard]] inline std::size_t half_a_multiprocessor(int card) {
-  int all = 0, reserved = 0;
-  cuda_check(cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, card), "asking for the shared memory");
-  cuda_check(cudaDeviceGetAttribute(&reserved, cudaDevAttrReservedSharedMemoryPerBlock, card), "asking for the shared memory");
-  return static_cast<std::size_t>(all / 2 - reserved);
-}
-
 }  // namespace kernels::conv
 }  // namespace dvla::inline DVLA_ABI

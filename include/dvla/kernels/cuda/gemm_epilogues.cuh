@@ -5,8 +5,6 @@
 //   takes_packets<N>()             on the host: whether finish<N> may be called, at any row and any multiple of N as column, that is,
 //                                  whether the rows it reads and stores are aligned to accesses of N elements
 //   prefetch(row, column)          on the device, if there is one: asks for what finish reads there, early
-//   load<N>(row, column)           on the device, if there is one: reads what finish needs, which then takes it as a last argument;
-//                                  called for several places before the first of them is finished
 // Rows of all matrices here are `ld` elements apart.
 #pragma once
 
@@ -137,16 +135,9 @@ struct store_gelu_gradient {
   }
   __device__ void prefetch(std::size_t row, std::size_t column) const { tensor_core::prefetch(z + row * ld + column); }
   template <int N>
-  __device__ raw_packet<Y, N> load(std::size_t row, std::size_t column) const {
-    return load_raw<N>(z + row * ld + column);
-  }
-  template <int N>
-  __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums, raw_packet<Y, N> const& loaded) const {
-    store_packet(d + row * ld + column, op::gelu::derivative<0>(sums, sums, loaded.template as<A>()));
-  }
-  template <int N>
   __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums) const {
-    finish<N>(row, column, sums, load<N>(row, column));
+    auto const at = load_packet<A, N>(z + row * ld + column);
+    store_packet(d + row * ld + column, op::gelu::derivative<0>(sums, sums, at));
   }
 };
 

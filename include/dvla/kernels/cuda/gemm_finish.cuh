@@ -61,21 +61,6 @@ template <int Columns, int Pitch, int Threads, class T, class Epilogue>
 __device__ DVLA_INLINE void finish_rows(tile_arguments<T> const& p, Epilogue const& epilogue, arithmetic_t<T> const* sums,
                                         std::size_t first_row, int first_column, int rows) {
   constexpr int lanes = packet_of<T>, packets_a_row = Columns / lanes;
-  if constexpr (requires { epilogue.template load<lanes>(first_row, first_row); }) {
-    if (p.packets && p.n - first_column >= Columns) {
-      auto const row = [&](std::size_t i) { return first_row + i / packets_a_row; };
-      auto const column = [&](std::size_t i) { return static_cast<std::size_t>(first_column) + i % packets_a_row * lanes; };
-      in_batches<3>(
-          threadIdx.x, static_cast<std::size_t>(rows * packets_a_row), Threads,
-          [&](std::size_t i) { return epilogue.template load<lanes>(row(i), column(i)); },
-          [&](std::size_t i, auto const& loaded) {
-            auto const* const at = sums + i / packets_a_row * Pitch + i % packets_a_row * lanes;
-            epilogue.template finish<lanes>(row(i), column(i), load_packet<arithmetic_t<T>, lanes>(at) * packet<arithmetic_t<T>, lanes>(p.alpha),
-                                            loaded);
-          });
-      return;
-    }
-  }
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < rows * packets_a_row; i += Threads) {
     int const row = i / packets_a_row, column = i % packets_a_row * lanes;
