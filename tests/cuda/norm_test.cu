@@ -184,7 +184,11 @@ void run_batch_norm(norm_case<X> const& c, std::size_t shift, bool training, boo
   backward(all, all.dx.data(), all.dweight.data(), all.dbias.data())->check(c, expected);
   backward(parts, parts.dx.data(), nullptr, nullptr);
   backward(parts, nullptr, parts.dweight.data(), nullptr);
-  CHECK(backward(parts, nullptr, nullptr, parts.dbias.data())->same(all));
+  backward(parts, nullptr, nullptr, parts.dbias.data())->check(c, expected);
+  if (!accumulate) {
+    gradients<X> const again(c, accumulate, shift);
+    CHECK(backward(again, again.dx.data(), again.dweight.data(), again.dbias.data())->same(all));
+  }
 
   // With a ReLU in the same passes: the same values, and the gradients of a dy that is 0 where the ReLU is.
   placed<X> const rectified(c.x.size(), shift);
@@ -203,6 +207,47 @@ void run_batch_norm(norm_case<X> const& c, std::size_t shift, bool training, boo
   CHECK(relative_error(of_relu.dx.get(), as_doubles(of_mask.dx.get())) <= bound<X>);
   CHECK(relative_error(of_relu.dweight.get(), as_doubles(of_mask.dweight.get())) <= bound<A>);
   CHECK(relative_error(of_relu.dbias.get(), as_doubles(of_mask.dbias.get())) <= bound<A>);
+}
+
+/// Statistics, running statistics and normalised rows at once, against the formulas and in place.
+template <class X>
+void run_batch_norm_forward(norm_case<X> const& c, std::size_t shift) {
+  using A = arithmetic_t<X>;
+  expectation const expected(c, c.rounded_mean(), c.inverse_std(), false);
+  auto const old_mean = normal_numbers<A>(c.columns, 8), old_variance = normal_numbers<A>(c.columns, 9);
+  placed<X> const x(c.x, shift);
+  placed<A> const w(c.weight, shift), b(c.bias, shift);
+  cuda const device;
+  auto const run = [&](placed<X> const& from, placed<X> const& y, bool relu) {
+    placed<A> const mean(c.columns, shift), inverse(c.columns, shift), running_m(old_mean, shift), running_v(old_variance, shift);
+    auto const forward = [&](auto function) {
+      function(device, c.rows, c.columns, from.read(), static_cast<A>(eps), 0.1, mean.data(), inverse.data(), running_m.data(),
+               running_v.data(), w.read(), b.read(), y.data());
+    };
+    if (relu) forward([](auto const&... all) { batch_norm_forward_relu(all...); });
+    else forward([](auto const&... all) { batch_norm_forward(all...); });
+    std::vector<double> expected_m(c.columns), expected_v(c.columns);
+    double const rows = static_cast<double>(c.rows);
+    for (std::size_t i = 0; i < c.columns; ++i) {
+      expected_m[i] = 0.9 * as_double(old_mean[i]) + 0.1 * c.mean[i];
+      expected_v[i] = 0.9 * as_double(old_variance[i]) + 0.1 * c.variance[i] * rows / (rows - 1);
+    }
+    CHECK(relative_error(mean.get(), c.mean) <= bound<A>);
+    CHECK(relative_error(inverse.get(), as_doubles(c.inverse_std())) <= bound<A>);
+    CHECK(relative_error(running_m.get(), expected_m) <= bound<A>);
+    CHECK(relative_error(running_v.get(), expected_v) <= bound<A>);
+    CHECK((mean.intact() && inverse.intact() && running_m.intact() && running_v.intact() && y.intact()));
+  };
+  placed<X> const y(c.x.size(), shift), again(c.x, shift), rectified(c.x.size(), shift);
+  run(x, y, false);
+  CHECK(relative_error(y.get(), expected.y) <= bound<X>);
+  run(again, again, false);
+  CHECK(same_bits(again.get(), y.get()));
+  run(x, rectified, true);
+  auto positive = y.get();
+  for (X& value : positive)
+    if (!(as_double(value) > 0)) value = X(0);
+  CHECK(same_values(rectified.get(), positive));
 }
 
 template <class X>
@@ -263,6 +308,8 @@ TEST_CASE_TEMPLATE("Batch normalisation and its gradients agree with the formula
     CAPTURE(e.columns);
     norm_case<X> const c(e, true);
     if (e.rows < 2) continue;  // no variance
+    run_batch_norm_forward(c, 0);
+    run_batch_norm_forward(c, 1);
     run_batch_norm(c, 0, true, false);
     if (e.rows > 10000) continue;
     run_batch_norm(c, 0, true, true);

@@ -1,6 +1,7 @@
-// kernels_cuda: median times of single kernels on a card at the shapes of Visformer-Tiny 224, as replayed graphs over inputs that
-// stay in cache, in microseconds.
+// kernels_cuda [KIND]: median times of single kernels on a card at the shapes of Visformer-Tiny 224, as replayed graphs over inputs
+// that stay in cache, in microseconds: of all kinds or of attention, convolution, normalisation or product.
 #include <cstdio>
+#include <string_view>
 
 #include <dvla/kernels/cuda/attention.cuh>
 #include <dvla/kernels/cuda/attention_backward.cuh>
@@ -8,6 +9,7 @@
 #include <dvla/kernels/cuda/gemm.cuh>
 #include <dvla/kernels/cuda/gemm_evaluate.cuh>
 #include <dvla/kernels/cuda/memory.cuh>
+#include <dvla/kernels/cuda/norm.cuh>
 #include <dvla/kernels/cuda/random.cuh>
 
 #include "../timing.hpp"
@@ -120,37 +122,71 @@ void convolve(char const* name, char const* what, conv_geometry const& g) {
 }
 
 template <precision P, class T>
-void all(char const* name) {
-  for (std::size_t const batch : {80u, 512u}) {
-    attend<P, T>(name, {batch, 3, 196, 196, 64}, true);
-    attend<P, T>(name, {batch, 3, 49, 49, 128}, true);
+void normalise(char const* name, std::size_t rows, std::size_t channels) {
+  basic_cuda<P> const device;
+  numbers<T> const x(rows * channels), y(rows * channels), dx(rows * channels);
+  numbers<float> const weight(channels), bias(channels), mean(channels), inverse(channels), running_mean(channels),
+      running_variance(channels), dweight(channels), dbias(channels);
+  auto const* const from = static_cast<T const*>(x.data());
+  double const f = timing::median_ms(
+      device,
+      [&] {
+        batch_norm_forward(device, rows, channels, from, 1e-5f, 0.1, mean.data(), inverse.data(), running_mean.data(),
+                           running_variance.data(), weight.data(), bias.data(), y.data());
+      },
+      20);
+  double const b = timing::median_ms(
+      device,
+      [&] {
+        batch_norm_backward(device, rows, channels, from, static_cast<T const*>(y.data()), mean.data(), inverse.data(), weight.data(),
+                            dx.data(), dweight.data(), dbias.data(), true, true, true);
+      },
+      20);
+  std::printf("%-5s normalisation %6zu x %3zu  forward %6.1f  backward, added to dx %6.1f us\n", name, rows, channels, 1e3 * f, 1e3 * b);
+}
+
+template <precision P, class T>
+void all(char const* name, std::string_view kind) {
+  auto const wanted = [&](char const* what) { return kind.empty() || kind == what; };
+  if (wanted("attention")) {
+    for (std::size_t const batch : {80u, 512u}) {
+      attend<P, T>(name, {batch, 3, 196, 196, 64}, true);
+      attend<P, T>(name, {batch, 3, 49, 49, 128}, true);
+    }
+    attend<P, T>(name, {80, 8, 45, 196, 24}, false);
+    attend<P, T>(name, {80, 8, 45, 49, 48}, false);
   }
-  attend<P, T>(name, {80, 8, 45, 196, 24}, false);
-  attend<P, T>(name, {80, 8, 45, 49, 48}, false);
-  convolve<P, T>(name, "grouped", {80, 28, 28, 192, 192, 3, 3, 1, 1, 8});
-  convolve<P, T>(name, "grouped", {512, 28, 28, 192, 192, 3, 3, 1, 1, 8});
-  convolve<P, T>(name, "stem", {80, 224, 224, 3, 16, 7, 7, 2, 3, 1});
-  convolve<P, T>(name, "patch 4", {80, 112, 112, 16, 96, 4, 4, 4, 0, 1});
-  product<P, T>(name, 62720, 192, 96);
-  product<P, T>(name, 62720, 96, 192);
-  product<P, T>(name, 15680, 576, 192);
-  product<P, T>(name, 15680, 192, 192);
-  product<P, T>(name, 15680, 768, 192);
-  product<P, T>(name, 15680, 192, 768);
-  product<P, T>(name, 3920, 1152, 384);
-  product<P, T>(name, 3920, 384, 384);
-  product<P, T>(name, 3920, 1536, 384);
-  product<P, T>(name, 3920, 384, 1536);
-  product<P, T>(name, 401408, 192, 96);
-  product<P, T>(name, 401408, 96, 192);
+  if (wanted("normalisation"))
+    for (std::size_t const batch : {5u, 80u, 512u}) {
+      normalise<P, T>(name, batch * 12544, 16);
+      normalise<P, T>(name, batch * 784, 96);
+      normalise<P, T>(name, batch * 196, 192);
+      normalise<P, T>(name, batch * 49, 384);
+    }
+  if (wanted("convolution")) {
+    convolve<P, T>(name, "grouped", {80, 28, 28, 192, 192, 3, 3, 1, 1, 8});
+    convolve<P, T>(name, "grouped", {512, 28, 28, 192, 192, 3, 3, 1, 1, 8});
+    convolve<P, T>(name, "stem", {80, 224, 224, 3, 16, 7, 7, 2, 3, 1});
+    convolve<P, T>(name, "patch 4", {80, 112, 112, 16, 96, 4, 4, 4, 0, 1});
+  }
+  if (wanted("product")) {
+    struct extents {
+      std::size_t rows, n, k;
+    };
+    for (auto const [rows, n, k] : {extents{62720, 192, 96}, {62720, 96, 192}, {15680, 576, 192}, {15680, 192, 192}, {15680, 768, 192},
+                                    {15680, 192, 768}, {3920, 1152, 384}, {3920, 384, 384}, {3920, 1536, 384}, {3920, 384, 1536},
+                                    {401408, 192, 96}, {401408, 96, 192}})
+      product<P, T>(name, rows, n, k);
+  }
 }
 
 }  // namespace
 
-int main() {
+int main(int count, char** words) {
+  std::string_view const kind = count > 1 ? words[1] : "";
   try {
-    all<precision::bf16, bfloat16>("bf16");
-    all<precision::tf32, float>("tf32");
+    all<precision::bf16, bfloat16>("bf16", kind);
+    all<precision::tf32, float>("tf32", kind);
   } catch (dvla::error const& problem) {
     std::fprintf(stderr, "%s\n", problem.what());
     return 1;

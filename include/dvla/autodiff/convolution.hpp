@@ -89,16 +89,19 @@ template <convolution_options Options, bool Gelu = false, class X, class W, clas
     bias = b.data_pointer();
   }
   auto& context = x.context();
+  bool const keep = recorded(context, x, w, b);
   auto y = make_variable<T>(context, result(s[0], detail::convolved(s[1], k[1], Options), detail::convolved(s[2], k[2], Options), k[0]));
   std::optional<decltype(y)> h;
   if constexpr (Gelu && requires(T* z) { conv_forward_gelu(context.device(), g, z, z, bias, z, z); }) {
+    auto const run = [&](T* before, T* activated) {
+      conv_forward_gelu(context.device(), g, static_cast<T const*>(x.data_pointer()), read_as<T>(w), bias, before, activated);
+    };
+    if (!keep) return run(nullptr, y.data_pointer()), y;
     h.emplace(make_variable<T>(context, y.shape()));
-    conv_forward_gelu(context.device(), g, static_cast<T const*>(x.data_pointer()), read_as<T>(w), bias, y.data_pointer(),
-                      h->data_pointer());
+    run(y.data_pointer(), h->data_pointer());
   } else {
     conv_forward(context.device(), g, static_cast<T const*>(x.data_pointer()), read_as<T>(w), bias, y.data_pointer());
   }
-  bool const keep = recorded(context, x, w, b);
   if constexpr (std::remove_reference_t<decltype(context)>::records) {
     if (keep)
       context.record(y.cell(), [&context, g, x, w, b](detail::cell<T>& cell) {

@@ -71,19 +71,24 @@ template <bool Relu, class X, class W, class B>
   auto statistics = make_variable<A>(context, shape<2, dyn>(channels));  // mean, 1 / std
   A* const mean = statistics.data_pointer();
   A* const inverse_std = mean + channels;
-  if (batch_statistics)
-    batch_norm_observe(context.device(), rows, channels, static_cast<T const*>(x.data_pointer()), static_cast<A>(eps), running.momentum,
-                       mean, inverse_std, running.mean, running.variance);
-  else
+  auto const* const from = static_cast<T const*>(x.data_pointer());
+  auto const* const scale = static_cast<A const*>(w.data_pointer());
+  auto const* const offset = static_cast<A const*>(b.data_pointer());
+  if (batch_statistics) {
+    auto const forward = [&](auto... arguments) {
+      if constexpr (Relu) batch_norm_forward_relu(context.device(), rows, channels, from, arguments...);
+      else batch_norm_forward(context.device(), rows, channels, from, arguments...);
+    };
+    forward(static_cast<A>(eps), running.momentum, mean, inverse_std, running.mean, running.variance, scale, offset, y.data_pointer());
+  } else {
     batch_norm_recall(context.device(), channels, static_cast<A const*>(running.mean), static_cast<A const*>(running.variance),
                       static_cast<A>(eps), mean, inverse_std);
-  auto const apply = [&](auto const*... of_channels) {
-    auto const* const from = static_cast<T const*>(x.data_pointer());
-    if constexpr (Relu) batch_norm_apply_relu(context.device(), rows, channels, from, of_channels..., y.data_pointer());
-    else batch_norm_apply(context.device(), rows, channels, from, of_channels..., y.data_pointer());
-  };
-  apply(static_cast<A const*>(mean), static_cast<A const*>(inverse_std), static_cast<A const*>(w.data_pointer()),
-        static_cast<A const*>(b.data_pointer()));
+    auto const apply = [&](auto... of_channels) {
+      if constexpr (Relu) batch_norm_apply_relu(context.device(), rows, channels, from, of_channels..., y.data_pointer());
+      else batch_norm_apply(context.device(), rows, channels, from, of_channels..., y.data_pointer());
+    };
+    apply(static_cast<A const*>(mean), static_cast<A const*>(inverse_std), scale, offset);
+  }
   if (recorded(context, x, w, b)) {
     if constexpr (std::remove_reference_t<decltype(context)>::records)
       context.record(y.cell(), [&context, rows, channels, x, w, b = kept_bias<Relu>(b), statistics, batch_statistics](T const* dy) {

@@ -96,6 +96,10 @@ template <visformer_config Config, class T, class Context, std::size_t Side, cla
   if constexpr (!Context::records) {
     if (!context.training()) {  // up to the first gate an image's tokens are its own: supports and queries pass in one batch
       auto const tokens = model.enter(context(in.all()));
+      if (model.options.semantics == semantics_scope::episode) {  // and beyond, too
+        episode_batch_tokens<Config, T, Context> const together{tokens, in.supports, in.way};
+        return model.trace_episode(together, semantics, nullptr, baselines);
+      }
       episode_tokens<Config, T, Context> const apart{slice<0>(tokens, 0, in.supports), slice<0>(tokens, in.supports, in.queries), in.way};
       return model.trace_episode(apart, semantics, nullptr, baselines);
     }

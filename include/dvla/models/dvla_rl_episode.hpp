@@ -17,17 +17,16 @@ class dvla_rl<Config, T>::detail_episode {
         semantics_(semantics),
         given_(actions),
         baselines_(baselines),
-        context_(images.support.context()),
-        support_labels_(labels(images.support.shape()[0])),
-        query_labels_(labels(images.query.shape()[0])) {
+        context_(first_images().context()),
+        support_labels_(labels(support_count())),
+        query_labels_(labels(query_count())) {
     check();
     supports_at_ = context_.constant(support_labels_);
     queries_at_ = context_.constant(query_labels_);
   }
 
   [[nodiscard]] auto finish() {
-    auto const support = encode(images_.support, [&](auto layer, auto const& z, auto const& block) { return support_layer(layer, z, block); });
-    auto const query = encode(images_.query, [&](auto layer, auto const& z, auto const& block) { return query_layer(layer, z, block); });
+    auto const [support, query] = features();
     auto const class_prototypes = dvla::prototypes(support, images_.way);
     auto const logits = cosine_logits(query, class_prototypes, options_.temperature_class);
     auto const supervised = cross_entropy(logits, queries_at_);
@@ -40,6 +39,8 @@ class dvla_rl<Config, T>::detail_episode {
   }
 
  private:
+  static constexpr bool in_one_batch = requires(Input const& in) { in.all; };
+  static_assert(!in_one_batch || !Context::records, "an episode's supports and queries pass in one batch only where nothing is recorded");
   using scalar_variable = variable<T, shape<>, Context>;
   template <std::size_t Width>
   using rows = variable<T, shape<dyn, Width>, Context>;
@@ -58,16 +59,44 @@ class dvla_rl<Config, T>::detail_episode {
     return out;
   }
 
+  [[nodiscard]] auto const& first_images() const {
+    if constexpr (in_one_batch) return images_.all;
+    else return images_.support;
+  }
+  [[nodiscard]] std::size_t support_count() const {
+    if constexpr (in_one_batch) return images_.supports;
+    else return images_.support.shape()[0];
+  }
+  [[nodiscard]] std::size_t query_count() const {
+    if constexpr (in_one_batch) return images_.all.shape()[0] - images_.supports;
+    else return images_.query.shape()[0];
+  }
+
   void check() const {
     std::size_t const way = images_.way;
-    expect(way > 0 && images_.support.shape()[0] % way == 0 && images_.query.shape()[0] % way == 0, "episode: ", images_.support.shape()[0],
-           " supports and ", images_.query.shape()[0], " queries cannot be shared evenly by ", way, " classes");
+    expect(way > 0 && support_count() % way == 0 && query_count() % way == 0, "episode: ", support_count(), " supports and ",
+           query_count(), " queries cannot be shared evenly by ", way, " classes");
+    if constexpr (in_one_batch)
+      expect(!context_.training() && options_.semantics == semantics_scope::episode,
+             "episode: supports and queries pass in one batch only outside training and with semantics of the whole episode");
     expect(semantics_.global.shape()[0] == way && semantics_.local.shape()[0] % way == 0, "episode: semantics of ", way,
            " classes are needed, but there are ", semantics_.global.shape()[0], " global and ", semantics_.local.shape()[0],
            " local vectors; give one global vector a class and the same number of local ones for each");
     std::size_t const width = model_.gated.stage2.sem_proj.weight.shape()[1];
     expect(semantics_.local.shape()[1] == width && semantics_.global.shape()[1] == width, "episode: semantic vectors have ",
            semantics_.local.shape()[1], " elements, but the model was made for ", width);
+  }
+
+  /// The pooled features of supports and queries.
+  [[nodiscard]] auto features() {
+    if constexpr (in_one_batch) {
+      auto const all = encode(images_.all, [&](auto layer, auto const& z, auto const& block) { return joint_layer(layer, z, block); });
+      return std::pair(slice<0>(all, 0, support_count()), slice<0>(all, support_count(), query_count()));
+    } else {
+      auto const support = encode(images_.support, [&](auto layer, auto const& z, auto const& block) { return support_layer(layer, z, block); });
+      auto const query = encode(images_.query, [&](auto layer, auto const& z, auto const& block) { return query_layer(layer, z, block); });
+      return std::pair(support, query);
+    }
   }
 
   template <class Images, class Layer>
@@ -115,6 +144,23 @@ class dvla_rl<Config, T>::detail_episode {
     auto const tokens = model_.gated.template at<Layer>().tokens(semantics_.local, semantics_.global, levels[Layer]);
     auto const replayed = reshape(mean<0>(*t.actions), shape<1, 1>{});
     return gated_block<Layer>(z, tokens, spread(replayed, z.shape()[0]), block, false);
+  }
+
+  /// The layer for supports and queries at once: gates of the supports, which queries replay.
+  template <std::size_t Layer, class Z, class Block>
+  [[nodiscard]] Z joint_layer(std::integral_constant<std::size_t, Layer>, Z const& z, Block const& block) {
+    auto const& layer = model_.gated.template at<Layer>();
+    auto const tokens = layer.tokens(semantics_.local, semantics_.global, levels[Layer]);
+    auto const decided = decide<Layer>(mean<1>(slice<0>(z, 0, support_count())), mean<0>(tokens));
+    auto gates = variable<T, shape<dyn, 1, 1>, Context>(reshape(decided, shape<dyn, 1, 1>(decided.shape()[0])));
+    if (decided.shape()[0] == 1) {
+      gates = spread(decided, z.shape()[0]);
+    } else {
+      auto const replayed = reshape(mean<0>(decided), shape<dyn, 1>(1));
+      gates = concatenate<0>(spread(decided, support_count()), spread(replayed, query_count()));
+    }
+    auto const fused = layer.fuse(z, tokens, gates);
+    return layer.run_block(layer.enrich(z, fused), fused, block, Config.side(Layer + 1), options_.pad);
   }
 
   template <std::size_t Layer, class Z, class Tokens, class Gates, class Block>

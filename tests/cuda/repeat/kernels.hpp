@@ -36,6 +36,7 @@ class kernel_tasks {
     products("192 to 768", batch * 196, 192, 768);
     products("384 to 1152", batch * 49, 384, 1152);
     normalise("BatchNorm 784 x 96", batch * 784, 96);
+    normalise("BatchNorm 196 x 192", batch * 196, 192);
     normalise("BatchNorm 49 x 384", batch * 49, 384);
     normalise_rows("LayerNorm 49 x 384", batch * 49, 384);
     classify();
@@ -140,13 +141,15 @@ class kernel_tasks {
     auto const x = input<T>(rows * channels), dy = input<T>(rows * channels);
     auto const weight = input<float>(channels), bias = input<float>(channels);
     auto const written = std::make_shared<results>();
-    float *const mean = written->add<float>(channels), *const variance = written->add<float>(channels),
+    auto const running = std::make_shared<memory>(2 * channels * sizeof(float));  // compared by nobody: they move on
+    float *const mean = written->add<float>(channels), *const inverse_std = written->add<float>(channels),
                  *const dweight = written->add<float>(channels), *const dbias = written->add<float>(channels);
     T *const y = written->add<T>(rows * channels), *const dx = written->add<T>(rows * channels);
     add(name, written, [=, on = device_] {
-      batch_norm_statistics(on, rows, channels, x->data(), mean, variance);  // a variance does for 1 / std here
-      batch_norm_apply(on, rows, channels, x->data(), mean, variance, weight->data(), bias->data(), y);
-      batch_norm_backward(on, rows, channels, x->data(), dy->data(), mean, variance, weight->data(), dx, dweight, dbias, false, false,
+      auto* const running_mean = static_cast<float*>(running->data());
+      batch_norm_forward(on, rows, channels, x->data(), 1e-5f, 0.1, mean, inverse_std, running_mean, running_mean + channels,
+                         weight->data(), bias->data(), y);
+      batch_norm_backward(on, rows, channels, x->data(), dy->data(), mean, inverse_std, weight->data(), dx, dweight, dbias, false, false,
                           true);
     });
   }

@@ -45,5 +45,13 @@ void batch_norm_observe(cpu const& device, std::size_t rows, std::size_t channel
   batch_norm_invert(device, channels, static_cast<T const*>(inverse_std), eps, inverse_std);
 }
 
+/// batch_norm_observe and, with its statistics, batch_norm_apply. y may be x.
+template <class T>
+void batch_norm_forward(cpu const& device, std::size_t rows, std::size_t channels, T const* x, T eps, double momentum, T* mean,
+                        T* inverse_std, T* running_mean, T* running_variance, T const* weight, T const* bias, T* y) {
+  batch_norm_observe(device, rows, channels, x, eps, momentum, mean, inverse_std, running_mean, running_variance);
+  batch_norm_apply(device, rows, channels, x, static_cast<T const*>(mean), static_cast<T const*>(inverse_std), weight, bias, y);
+}
+
 }  // namespace kernels
 }  // namespace dvla::inline DVLA_ABI

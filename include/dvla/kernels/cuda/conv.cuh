@@ -127,7 +127,7 @@ void conv_forward(basic_cuda<P> const& device, conv_geometry const& g, X const* 
   conv::run_direct(device, conv::direct_pass::forward(g), x, weight, bias, y, false);
 }
 
-/// conv_forward that also stores the exact GELU of y, at `activated`.
+/// conv_forward that also stores the exact GELU of y, at `activated`; y may be null.
 template <precision P, class X>
 void conv_forward_gelu(basic_cuda<P> const& device, conv_geometry const& g, X const* x, std::type_identity_t<X> const* weight,
                        std::type_identity_t<arithmetic_t<X>> const* bias, std::type_identity_t<X>* y,
@@ -141,6 +141,7 @@ void conv_forward_gelu(basic_cuda<P> const& device, conv_geometry const& g, X co
       if (conv::grouped_fits<16, X>(g)) return conv::run_grouped<16>(device, g, x, weight, bias, y, false, finish);
     }
   }
+  if (y == nullptr) y = activated;
   conv_forward(device, g, x, weight, bias, y);
   conv::apply_gelu(device, g.batch * g.out_height() * g.out_width() * g.out_channels, static_cast<X const*>(y), activated);
 }

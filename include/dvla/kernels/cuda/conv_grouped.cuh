@@ -151,7 +151,7 @@ __device__ DVLA_INLINE void stage_results(float (&sums)[4][D / 8][4], float cons
 /// before the GELU. Null pointers ask for nothing.
 template <class E>
 struct gelu_finish {
-  E* gelu = nullptr;          // where gelu(y) goes
+  E* gelu = nullptr;          // where gelu(y) goes; y itself may be null then
   E const* before = nullptr;  // z of y = d gelu(z): y gelu'(z) is stored instead
 
   /// Stores 16 bytes of results at an offset of y.
@@ -163,7 +163,7 @@ struct gelu_finish {
     }
     auto value = load_packet<float, n>(reinterpret_cast<E const*>(results));
     if (before != nullptr) value = op::gelu::derivative<0>(value, value, load_packet<float, n>(before + offset));
-    store_packet(y + offset, value);
+    if (y != nullptr) store_packet(y + offset, value);
     if (gelu != nullptr) store_packet(gelu + offset, op::gelu::apply(value));
   }
 };
@@ -194,10 +194,9 @@ __global__ void __launch_bounds__(256, 2) grouped_kernel(grouped_sizes const s, 
     multiply_band<E, D>(sums, filters, band, s.width, pixels);
     __syncthreads();  // the band has been read: its memory takes the results
     std::size_t const start = image_start + first * s.width * s.channels;
-    E* const out = y + start;
     if (has_group)
       stage_results<E, D>(sums, bias == nullptr ? nullptr : bias + first_channel + group_channel,
-                          accumulate ? out + group_channel : nullptr, s.channels, pixels,
+                          accumulate ? y + start + group_channel : nullptr, s.channels, pixels,
                           reinterpret_cast<E*>(band_memory) + group_channel);
     __syncthreads();
     for (int i = thread_number(); i < pixels * tile::slice_chunks; i += tile::threads) {

@@ -61,6 +61,11 @@ struct cuda_memory {
   inline static std::atomic<std::size_t> allocations_{0};
 };
 
+/// Where blocks of a kernel wait for each other (grid_barrier.cuh); starts as zeros.
+struct grid_barrier {
+  unsigned word;
+};
+
 /// A stream of a card with what its kernels need beside their operands. Not for concurrent use; must outlive what refers to it.
 class cuda_queue {
  public:
@@ -75,11 +80,15 @@ class cuda_queue {
     blas_workspace_ = cuda_memory::allocate(blas_workspace_bytes);
     steps_later_ = static_cast<unsigned long long*>(cuda_memory::allocate(sizeof(*steps_later_)));
     cuda_memory::clear_bytes(steps_later_, sizeof(*steps_later_));
+    auto const barrier_bytes = static_cast<std::size_t>(multiprocessors_) * sizeof(grid_barrier);
+    barriers_ = static_cast<grid_barrier*>(cuda_memory::allocate(barrier_bytes));
+    cuda_memory::clear_bytes(barriers_, barrier_bytes);
   }
   cuda_queue(cuda_queue const&) = delete;
   cuda_queue& operator=(cuda_queue const&) = delete;
   ~cuda_queue() {
     (void)cudaStreamSynchronize(stream_);
+    cuda_memory::deallocate(barriers_);
     cuda_memory::deallocate(steps_later_);
     cuda_memory::deallocate(blas_workspace_);
     (void)cublasLtDestroy(blas_);
@@ -104,6 +113,8 @@ class cuda_queue {
   void records_steps(bool on) { records_steps_ = on; }
   /// In device memory: how many steps after its recording a replayed step runs. Random kernels add it to their stream's step.
   [[nodiscard]] unsigned long long* steps_later() const { return steps_later_; }
+  /// In device memory: a barrier for each multiprocessor, all of them free between kernels.
+  [[nodiscard]] grid_barrier* barriers() const { return barriers_; }
   /// Memory that kernels use and give back before they return; the next kernel may get the same.
   [[nodiscard]] arena<cuda_memory>& scratch() { return scratch_; }
   /// Whether a kernel that waits for its predecessors itself may be set up while they run: the card and the kernel's code, which
@@ -144,6 +155,7 @@ class cuda_queue {
   cublasLtHandle_t blas_ = nullptr;
   void* blas_workspace_ = nullptr;
   unsigned long long* steps_later_ = nullptr;
+  grid_barrier* barriers_ = nullptr;
   arena<cuda_memory> scratch_{std::size_t{16} << 20};
   std::unordered_map<void const*, bool> overlaps_;
   std::shared_ptr<void> product_plans_;

@@ -30,29 +30,49 @@ struct moment_parts : plain_parts<2> {
   }
 };
 
+/// What a thread sums over its rows: deviations from the first of them, and their squares.
+template <int N, class X>
+struct moment_sums {
+  using number = arithmetic_t<X>;
+  packet<number, N> pivot, sum{number(0)}, squares{number(0)};
+
+  __device__ explicit moment_sums(packet<number, N> const& first) : pivot(first) {}
+  __device__ void add(raw_packet<X, N> const& loaded) {
+    packet<number, N> const d = loaded.template as<number>() - pivot;
+    sum = sum + d;
+    squares = squares + d * d;
+  }
+  /// Of `count` rows, count times mean and squared deviations, all from `common`, into total[i] and total[N + i].
+  __device__ void totals(std::size_t count, packet<number, N> const& common, double (&total)[2 * N]) const {
+    double const n = static_cast<double>(count), inverse = 1 / n;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      double const s = static_cast<double>(sum.at[i]), m = s * inverse;
+      double const mean = (static_cast<double>(pivot.at[i]) - static_cast<double>(common.at[i])) + m;
+      total[i] = n * mean;
+      total[N + i] = (static_cast<double>(squares.at[i]) - s * m) + n * mean * mean;
+    }
+  }
+};
+
+/// From such totals over a part of `rows` rows, whose common number lies `distance` above the column's first element, the part's
+/// moments.
+__device__ inline void conclude_part(std::size_t rows, double distance, double& sum, double& squares) {
+  double const mean = sum / static_cast<double>(rows);
+  squares -= sum * mean;
+  sum = distance + mean;
+}
+
 /// Count times mean and squared deviations of a thread's rows, all from `reference`, into total[i] and total[N + i].
 template <int N, class X>
 __device__ void thread_moments(layout const& l, place const& at, X const* from, X const* reference, double (&total)[2 * N]) {
   using number = arithmetic_t<X>;
   std::size_t const columns = l.packets * N;
-  packet<number, N> const pivot = load_packet<number, N>(from + at.first * columns);
-  packet<number, N> sum(number(0)), squares(number(0));
+  moment_sums<N, X> sums(load_packet<number, N>(from + at.first * columns));
   in_batches<4>(
       at.first + l.lanes, at.last, l.lanes, [&](std::size_t row) { return load_raw<N>(from + row * columns); },
-      [&](std::size_t, auto const& loaded) {
-        packet<number, N> const d = loaded.template as<number>() - pivot;
-        sum = sum + d;
-        squares = squares + d * d;
-      });
-  packet<number, N> const common = load_packet<number, N>(reference);
-  double const n = static_cast<double>((at.last - at.first + l.lanes - 1) / l.lanes), inverse = 1 / n;
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-    double const s = static_cast<double>(sum.at[i]), m = s * inverse;
-    double const mean = (static_cast<double>(pivot.at[i]) - static_cast<double>(common.at[i])) + m;
-    total[i] = n * mean;
-    total[N + i] = (static_cast<double>(squares.at[i]) - s * m) + n * mean * mean;
-  }
+      [&](std::size_t, auto const& loaded) { sums.add(loaded); });
+  sums.totals((at.last - at.first + l.lanes - 1) / l.lanes, load_packet<number, N>(reference), total);
 }
 
 /// finish(0, column, {mean less the first element, sum of squared deviations}), at once or through the parts.
@@ -69,13 +89,9 @@ __global__ void __launch_bounds__(block_threads)
   add_lanes(l, at.lane, total);
   if (at.active && at.lane == 0) {
     packet<number, N> const first = load_packet<number, N>(top), common = load_packet<number, N>(reference);
-    double const inverse = 1 / static_cast<double>(l.rows_of(at.part));
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      double const mean = total[i] * inverse;
-      total[N + i] -= total[i] * mean;
-      total[i] = (static_cast<double>(common.at[i]) - static_cast<double>(first.at[i])) + mean;
-    }
+    for (int i = 0; i < N; ++i)
+      conclude_part(l.rows_of(at.part), static_cast<double>(common.at[i]) - static_cast<double>(first.at[i]), total[i], total[N + i]);
   }
   hand_over<N>(l, at, total, parts, finish);
 }
