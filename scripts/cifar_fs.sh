@@ -8,11 +8,10 @@ set -euo pipefail
 if (($# != 3)); then sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; fi
 data=$1 bank=$2 out=$3
 dvla=${DVLA:-$(dirname "$0")/../build/demo/examples/cli/dvla}
-common=(--data "$data" --in-memory --preprocess cifar)
+. "$(dirname "$0")/cifar_fs_steps.sh"
 mkdir -p "$out"
 
-"$dvla" pretrain "${common[@]}" --model visformer-small-32 --batch 128 --epochs 12 --warmup 0.6 --lr 2e-3 --weight-decay 0.2 \
-  --label-smoothing 0 --mixup 0 --cutmix 0 --drop-path 0 --augment pretrain --smallest-area 0.7 --validate-every 4 --out "$out/backbone"
+pretrain_backbone "$out/backbone"
 
 # tune_and_measure SHOT EPOCHS: the three learners, tuned for episodes of SHOT images a class, on the 2,000 novel episodes.
 tune_and_measure() {
@@ -20,10 +19,8 @@ tune_and_measure() {
   for method in prototypical fixed-gate dvla-rl; do
     words=()
     if [[ $method != prototypical ]]; then words=(--semantics "$bank" --semantics-scope own-class); fi
-    "$dvla" meta-train "${common[@]}" --method "$method" ${words[@]+"${words[@]}"} --checkpoint "$out/backbone/model.safetensors" --way 5 \
-      --shot "$shot" --epochs "$epochs" --episodes-per-epoch 120 --validation-episodes 300 --lr 5e-4 --backbone-lr 5e-5 --drop-path 0 \
-      --augment episodic-cifar --out "$out/$method-$shot"
-    "$dvla" evaluate "${common[@]}" --checkpoint "$out/$method-$shot/best.safetensors" --shot "$shot" --json "$out/$method-$shot.json"
+    tune "$out/backbone/model.safetensors" "$method" "$shot" "$epochs" "$out/$method-$shot" ${words[@]+"${words[@]}"}
+    measure "$out/$method-$shot/best.safetensors" "$shot" "$out/$method-$shot.json"
   done
 }
 tune_and_measure 1 10

@@ -3,6 +3,7 @@
 
 #include <dvla/version.hpp>
 
+#include "class_meanings.hpp"
 #include "image_supply.hpp"
 #include "learner.hpp"
 
@@ -13,16 +14,17 @@ struct evaluation_data {
   std::unique_ptr<dvla::image_source> images;
   std::optional<dvla::class_vectors> vectors;
 
-  evaluation_data(evaluate_options const& o, learner_choice const& choice, dvla::tensor_archive const& archive,
+  evaluation_data(evaluate_options const& o, learner_choice const& choice, json& configuration, dvla::tensor_archive const& archive,
                   dvla::executor* pool, bool host_prepares) {
     if (choice.method != "prototypical") {
-      auto const bank = dvla::read_bank(choice.semantics, choice.phrases);
-      vectors = dvla::vectors_of(bank, dvla::open_split(o.data.root, o.split).classes);
-      dvla::bank_centre centre;
-      if (choice.transform.centre) {
-        auto const kept = archive.metadata("dvla.centre");
-        centre = kept ? centre_from(*kept) : dvla::centre_of(dvla::vectors_of(bank, dvla::open_split(o.data.root, "base").classes));
-      }
+      auto const kept = choice.transform.centre ? archive.metadata("dvla.centre") : std::nullopt;
+      bool const by_base = choice.transform.centre && !kept;
+      auto meanings = read_meanings(choice.semantics, choice.encoder, choice.phrases, o.data.root,
+                                    by_base ? std::vector<std::string>{o.split, "base"} : std::vector<std::string>{o.split});
+      vectors = std::move(meanings.splits[0]);
+      if (auto const other = settle_bank(configuration, o.learner, choice.semantics, meanings.hash); !other.empty())
+        std::fprintf(stderr, "dvla: note: %s\n", other.c_str());
+      auto const centre = kept ? centre_from(*kept) : by_base ? dvla::centre_of(meanings.splits[1]) : dvla::bank_centre{};
       dvla::transform(*vectors, choice.transform, centre);
     }
     images = open_images(o.data, o.split, pool, host_prepares);

@@ -24,7 +24,7 @@ template <class Choice>
 struct learner_choice {
   std::string method;
   dvla::dvla_rl_options options{};
-  std::string semantics;
+  std::string semantics, encoder = "hashed";
   std::size_t phrases = 4;
   dvla::bank_transform transform{};
 };
@@ -53,9 +53,24 @@ struct learner_choice {
   out.semantics = settle(configuration, "semantics", given.semantics, std::string());
   out.phrases = settle(configuration, "phrases", given.phrases, std::size_t{4});
   out.transform = {settle(configuration, "centre", given.centre, true), settle(configuration, "unit", given.unit, true)};
+  if (given.encoder || configuration.contains("encoder")) out.encoder = settle(configuration, "encoder", given.encoder, out.encoder);
   dvla::expect(!out.semantics.empty(), "--method ", out.method,
-               " needs the meanings of the classes; give --semantics FILE (.json or .pth)");
+               " needs the meanings of the classes; give --semantics BANK (.safetensors, .pth, or a .json of texts)");
   return out;
+}
+
+/// Keeps the content of a bank in a configuration. Where it holds another one's already, the model was trained with that: an error
+/// unless this bank was asked for by name; then a sentence is returned.
+[[nodiscard]] inline std::string settle_bank(json& configuration, learner_options const& given, std::string const& file,
+                                             std::string const& hash) {
+  std::string const before = configuration.value("semantics_sha256", hash);
+  configuration["semantics_sha256"] = hash;
+  if (before == hash) return {};
+  auto const text = dvla::concat("the model was trained with the bank of content ", before.substr(0, 12), ", but ", file, " has ",
+                                 hash.substr(0, 12));
+  dvla::expect(given.semantics.has_value(), text,
+               "; give the bank that it was trained with, or this one by --semantics to use it all the same");
+  return text;
 }
 
 [[nodiscard]] inline json to_json(dvla::bank_centre const& centre) { return {{"local", centre.local}, {"global", centre.global}}; }

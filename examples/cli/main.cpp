@@ -8,6 +8,7 @@
 #include "model_tool.hpp"
 #include "ranks.hpp"
 #include "run_support.hpp"
+#include "semantics_command.hpp"
 
 namespace {
 
@@ -18,6 +19,7 @@ constexpr char about[] =
     "  2  dvla meta-train  backbone, base/ and val/ images, semantics -> OUT/best.safetensors\n"
     "  3  dvla evaluate    any checkpoint, novel/ images -> accuracy and 95 % interval\n"
     "\n"
+    "  dvla semantics makes the meanings of classes: it asks a language model, selects, encodes.\n"
     "  dvla info tells what is in a checkpoint, dvla convert makes safetensors of PyTorch's files.\n"
     "A data set is a folder with base, val and novel, each with a folder of images a class.\n"
     "dvla COMMAND --help tells what a command reads and writes, with an example.";
@@ -34,8 +36,9 @@ constexpr char about_pretrain[] =
 
 constexpr char about_meta[] =
     "Tunes a few-shot learner on episodes of base classes; validates after every epoch.\n"
-    "Reads ROOT/base, ROOT/val, a backbone (--checkpoint) and the meanings of the classes (--semantics: a .json of texts or a\n"
-    ".pth of one vector a class); writes OUT/last.safetensors, for --resume, and OUT/best.safetensors, best on validation.\n"
+    "Reads ROOT/base, ROOT/val, a backbone (--checkpoint) and the meanings of the classes (--semantics: a bank of `dvla semantics\n"
+    "encode`, a published .pth, or a .json of texts, encoded by --encoder); writes OUT/last.safetensors, for --resume, and\n"
+    "OUT/best.safetensors, best on validation. Classes that the bank lacks are named before anything starts.\n"
     "Example:\n"
     "  dvla meta-train --data cifar_fs --in-memory --checkpoint runs/backbone/model.safetensors --semantics cifar_fs.json\n"
     "       --way 5 --shot 1 --epochs 20 --drop-path 0 --out runs/dvla_rl";
@@ -85,8 +88,9 @@ void add_run(CLI::App& app, cli::run_options& o) {
 void add_learner(CLI::App& app, cli::learner_options& o) {
   app.add_option("--method", o.method, "dvla-rl, fixed-gate, mlp-gate or prototypical")
       ->check(CLI::IsMember({"dvla-rl", "fixed-gate", "mlp-gate", "prototypical"}));
-  app.add_option("--semantics", o.semantics, "meanings of the classes: .json of texts or .pth of vectors");
-  app.add_option("--phrases", o.phrases, "attributes a class from a .json (4)");
+  app.add_option("--semantics", o.semantics, "meanings of the classes: a bank (.safetensors, .pth) or a .json of texts");
+  app.add_option("--encoder", o.encoder, "of a .json of texts: hashed (default), clip:FOLDER or minilm:FOLDER");
+  app.add_option("--phrases", o.phrases, "the most attributes of a class that a model sees (4)");
   app.add_option("--centre", o.centre, "subtract the mean vector of the base classes (true)");
   app.add_option("--unit", o.unit, "scale vectors to unit length (true)");
   app.add_option("--gate", o.gate, "the gate of fixed-gate, 0: text to 1: image (0.5)");
@@ -201,11 +205,13 @@ int run(int count, char** words) {
   cli::evaluate_options evaluate;
   cli::info_options info;
   cli::convert_options convert;
+  cli::semantics_options semantics;
   add_pretrain(*app.add_subcommand("pretrain", about_pretrain), pretrain);
   add_meta(*app.add_subcommand("meta-train", about_meta), meta);
   add_evaluate(*app.add_subcommand("evaluate", about_evaluate), evaluate);
   add_info(*app.add_subcommand("info", about_info), info);
   add_convert(*app.add_subcommand("convert", about_convert), convert);
+  cli::add_semantics(app, semantics);
   try {
     app.parse(count, words);
   } catch (CLI::ParseError const& problem) {
@@ -217,6 +223,7 @@ int run(int count, char** words) {
     cli::make_model(model_name(meta.model, meta.checkpoint), meta.compute)->meta_train(meta);
   }
   if (app.got_subcommand("evaluate")) cli::make_model(model_name(evaluate.model, evaluate.checkpoint), evaluate.compute)->evaluate(evaluate);
+  if (app.got_subcommand("semantics")) cli::run_semantics(app, semantics);
   if (app.got_subcommand("info")) cli::info(info);
   if (app.got_subcommand("convert")) cli::convert(convert);
   return 0;
@@ -230,6 +237,9 @@ int main(int count, char** words) {
   } catch (cli::interrupted const& stopped) {
     std::fprintf(stderr, "dvla: %s\n", stopped.message.c_str());
     return 130;
+  } catch (cli::incomplete const& rest) {
+    std::fprintf(stderr, "dvla: %s\n", rest.message.c_str());
+    return 5;
   } catch (std::exception const& problem) {
     std::fprintf(stderr, "dvla: %s\n", problem.what());
     return 1;

@@ -1,6 +1,7 @@
 // dvla meta-train: episodes of base classes, validation after every epoch, the best model kept.
 #pragma once
 
+#include "class_meanings.hpp"
 #include "image_supply.hpp"
 #include "learner.hpp"
 
@@ -57,12 +58,14 @@ struct meta_data {
   std::unique_ptr<dvla::image_source> base, val;
   std::optional<dvla::class_vectors> base_vectors, val_vectors;
   dvla::bank_centre centre;
+  std::string bank_hash;  ///< of the semantics' content; empty without
 
   meta_data(meta_options const& o, learner_choice const& choice, dvla::executor* pool, bool host_prepares) {
     if (choice.method != "prototypical") {  // before any image: a missing class is found at once
-      auto const bank = dvla::read_bank(choice.semantics, choice.phrases);
-      base_vectors = dvla::vectors_of(bank, dvla::open_split(o.data.root, "base").classes);
-      val_vectors = dvla::vectors_of(bank, dvla::open_split(o.data.root, "val").classes);
+      auto meanings = read_meanings(choice.semantics, choice.encoder, choice.phrases, o.data.root, {"base", "val"});
+      base_vectors = std::move(meanings.splits[0]);
+      val_vectors = std::move(meanings.splits[1]);
+      bank_hash = std::move(meanings.hash);
       centre = dvla::centre_of(*base_vectors);
       dvla::transform(*base_vectors, choice.transform, centre);
       dvla::transform(*val_vectors, choice.transform, centre);

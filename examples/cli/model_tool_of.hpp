@@ -31,6 +31,7 @@ class model_tool_of final : public model_tool {
     auto const choice = settle_learner(configuration, o.learner, "dvla-rl");
     add_configuration(configuration, o);
     meta_data const data(o, choice, &pool, Device::is_host);
+    if (!data.bank_hash.empty()) configuration["semantics_sha256"] = data.bank_hash;
     std::size_t const classes = data.base->folder().classes.size(), head = start ? head_classes(*start, classes) : classes;
     std::size_t const width = data.base_vectors ? data.base_vectors->width : 0;
     auto const device = device_of<Device>(pool);
@@ -50,7 +51,7 @@ class model_tool_of final : public model_tool {
     auto const choice = settle_learner(configuration, o.learner, "prototypical");
     dvla::expect(choice.method == "prototypical" || holds_semantic_modules(archive), o.checkpoint, " is a backbone without ",
                  choice.method, "'s modules; meta-train it first, or evaluate it with --method prototypical");
-    evaluation_data const data(o, choice, archive, &pool, Device::is_host);
+    evaluation_data const data(o, choice, configuration, archive, &pool, Device::is_host);
     auto const device = device_of<Device>(pool);
     with_model(device, choice, head_classes(archive, 1), data.vectors ? data.vectors->width : 0, 0, [&](auto& model, auto& weights) {
       load_learner(weights, archive, choice);

@@ -17,7 +17,7 @@ struct data_options {
 
 /// Which few-shot learner, and which semantics it sees.
 struct learner_options {
-  std::optional<std::string> method, gate_scope, semantics_scope, padding, semantics;
+  std::optional<std::string> method, gate_scope, semantics_scope, padding, semantics, encoder;
   std::optional<double> gate;
   std::optional<std::size_t> phrases;
   std::optional<bool> centre, unit;

@@ -8,7 +8,7 @@
 #include <dvla/data/image_source.hpp>
 #include <dvla/data/pipeline.hpp>
 #include <dvla/io/checkpoint.hpp>
-#include <dvla/semantics/bank.hpp>
+#include <dvla/semantics/bank_transform.hpp>
 
 #include "console.hpp"
 #include "options.hpp"
@@ -114,6 +114,11 @@ inline void watch_signals() {
   std::signal(SIGINT, request_stop);
   std::signal(SIGTERM, request_stop);
 }
+
+/// Ends a command that did what it could, but not everything.
+struct incomplete {
+  std::string message;
+};
 
 /// Ends an interrupted run with this message.
 struct interrupted {

@@ -1,81 +1,77 @@
+// What a model gets of a bank, what it is transformed by, how banks are merged and looked over.
 #include <doctest/doctest.h>
 
-#include <unistd.h>
+#include <limits>
 
-#include <filesystem>
-
-#include <dvla/io/atomic_file.hpp>
-#include <dvla/io/safetensors.hpp>
-#include <dvla/semantics/bank.hpp>
+#include <dvla/semantics/bank_check.hpp>
+#include <dvla/semantics/bank_merge.hpp>
+#include <dvla/semantics/bank_transform.hpp>
 
 using namespace dvla;
 
 namespace {
 
-struct temporary {
-  std::filesystem::path path;
-  explicit temporary(char const* name)
-      : path(std::filesystem::temp_directory_path() / concat("dvla_bank_", ::getpid(), "_", name)) {}
-  ~temporary() { std::filesystem::remove(path); }
-};
+bank_block block(std::string folder, bank_role role, bank_level level, std::vector<float> rows, std::string support = {}) {
+  std::vector<bank_phrase> phrases(rows.size() / 2, {"text", 0.5, "attribute"});
+  return {std::move(folder), std::move(support), role, level, std::move(phrases), std::move(rows)};
+}
 
-constexpr char texts[] =
-    R"({"classes": {"aquarium_fish": {"attributes": ["orange scales", "fins", "tail"], "description": "A small orange fish."},
-                     "bear": {"name": "brown bear", "attributes": ["fur", "claws"], "description": "A large mammal."}}})";
+/// A bear with two phrases, a fish with one and no whole, a dog of which only the name is known.
+semantic_bank small_bank() {
+  semantic_bank bank;
+  bank.source = "bank";
+  bank.width = 2;
+  bank.classes = {{"brown_bear", "brown bear"}, {"fish", "fish"}, {"dog", "dog"}};
+  bank.blocks = {block("brown_bear", bank_role::name, bank_level::global, {9, 9}),
+                 block("brown_bear", bank_role::intrinsic, bank_level::local, {1, 2, 3, 4}),
+                 block("brown_bear", bank_role::intrinsic, bank_level::global, {5, 6}),
+                 block("brown_bear", bank_role::intrinsic, bank_level::global, {7, 7}, "bear/1.png"),
+                 block("fish", bank_role::name, bank_level::global, {8, 8}),
+                 block("fish", bank_role::intrinsic, bank_level::local, {1, 1}),
+                 block("dog", bank_role::name, bank_level::global, {0, 3})};
+  return bank;
+}
 
-/// The length of a text and how many blanks it has: enough to know which text was encoded.
-struct counting_encoder {
-  static constexpr std::size_t dim = 2;
-  [[nodiscard]] std::vector<float> encode(std::string_view text) const {
-    return {static_cast<float>(text.size()), static_cast<float>(std::count(text.begin(), text.end(), ' '))};
-  }
-};
-
-float length(std::string_view text) { return static_cast<float>(text.size()); }
+bool says(std::vector<bank_finding> const& found, finding_kind kind, std::string_view text) {
+  for (auto const& f : found)
+    if (f.kind == kind && f.text.find(text) != std::string::npos) return true;
+  return false;
+}
 
 }  // namespace
 
-TEST_CASE("texts are encoded in the templates of the method, as many phrases for every class") {
-  temporary const file("texts.json");
-  write_atomically(file.path, std::string_view(texts));
-  auto const bank = read_bank(file.path, 4, counting_encoder{});
-  CHECK(bank.vectors.phrases == 2);  // the bear has no more
-  CHECK(bank.vectors.width == 2);
-  CHECK(bank.names == std::vector<std::string>{"aquarium_fish", "bear"});
-  CHECK(bank.vectors.local[0] == length("A photo of a aquarium fish, which has orange scales"));
-  CHECK(bank.vectors.local[2] == length("A photo of a aquarium fish, which has fins"));
-  CHECK(bank.vectors.local[4] == length("A photo of a brown bear, which has fur"));
-  CHECK(bank.vectors.global[2] == length("A large mammal."));
-  CHECK(read_bank(file.path, 1, counting_encoder{}).vectors.phrases == 1);
-  CHECK(read_bank(file.path).vectors.width == hashed_encoder::dim);
-}
-
-TEST_CASE("a bank of vectors uses each as phrase and as description; names match with blanks and capitals") {
-  temporary const file("vectors.safetensors");
-  safetensors_writer writer;
-  std::vector<float> const fish{1, 2, 3}, bear{4, 5, 6};
-  writer.add("Aquarium Fish", {1, 3}, std::span<float const>(fish));
-  writer.add("bear", {3}, std::span<float const>(bear));
-  writer.write(file.path);
-  auto const bank = read_bank(file.path);
-  std::vector<std::string> const classes{"bear", "aquarium_fish"};
+TEST_CASE("a model sees as many phrases of every class; the class-name template fills up and stands for what is missing") {
+  auto const bank = small_bank();
+  std::vector<std::string> const classes{"dog", "Brown bear", "fish"};
   auto const v = vectors_of(bank, classes);
-  CHECK(v.phrases == 1);
-  CHECK(v.local == std::vector<float>{4, 5, 6, 1, 2, 3});
-  CHECK(v.global == v.local);
+  CHECK(v.phrases == 2);
+  CHECK(v.width == 2);
+  CHECK(v.local == std::vector<float>{0, 3, 0, 3, 1, 2, 3, 4, 1, 1, 8, 8});
+  CHECK(v.global == std::vector<float>{0, 3, 5, 6, 8, 8});
+  CHECK(vectors_of(bank, classes, 1).local == std::vector<float>{0, 3, 1, 2, 1, 1});
   auto const drawn = select_classes(v, std::vector<std::uint32_t>{1, 0});
-  CHECK(drawn.global(0, 2) == 3);
-  CHECK(drawn.local(1, 0) == 4);
-  CHECK_THROWS_WITH_AS((void)select_classes(v, std::vector<std::uint32_t>{2}),
-                       doctest::Contains("class 2 of an episode has no vectors"), error);
+  CHECK(drawn.global(0, 1) == 6);
+  CHECK(drawn.local(3, 1) == 3);
+  CHECK_THROWS_WITH_AS((void)select_classes(v, std::vector<std::uint32_t>{3}),
+                       doctest::Contains("class 3 of an episode has no vectors"), error);
+  CHECK_THROWS_WITH_AS((void)vectors_of(bank, classes, 0), doctest::Contains("0 phrases"), error);
 }
 
-TEST_CASE("all classes without vectors are named in one error") {
-  temporary const file("texts.json");
-  write_atomically(file.path, std::string_view(texts));
-  auto const bank = read_bank(file.path);
-  std::vector<std::string> const classes{"cat", "bear", "dog"};
-  CHECK_THROWS_WITH_AS((void)vectors_of(bank, classes), doctest::Contains("has no vectors for 2 classes: 'cat', 'dog'"), error);
+TEST_CASE("all classes without vectors, of all splits, are named in one error") {
+  auto const bank = small_bank();
+  std::vector<std::string> const classes{"cat", "fish", "horse"};
+  CHECK_THROWS_WITH_AS((void)vectors_of(bank, classes), doctest::Contains("has no vectors for 2 classes: 'cat', 'horse'"), error);
+  std::vector<std::pair<std::string, std::vector<std::string>>> const splits{
+      {"base", {"fish", "cat"}}, {"val", {"dog"}}, {"novel", {"owl", "fox"}}};
+  CHECK_THROWS_WITH_AS(expect_classes(bank, splits), doctest::Contains("for 3 classes: base: 'cat'; novel: 'owl', 'fox'"), error);
+}
+
+TEST_CASE("NaN in a class is an error with its name, in another class it is not") {
+  auto bank = small_bank();
+  bank.blocks[2].rows[0] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH_AS((void)vectors_of(bank, std::vector<std::string>{"brown_bear"}),
+                       doctest::Contains("class 'brown_bear' has a vector with NaN"), error);
+  CHECK_NOTHROW((void)vectors_of(bank, std::vector<std::string>{"fish"}));
 }
 
 TEST_CASE("vectors are centred by the reference classes and scaled to unit length") {
@@ -90,13 +86,64 @@ TEST_CASE("vectors are centred by the reference classes and scaled to unit lengt
   CHECK(base.local == std::vector<float>{1, 0, 3, 0});
 }
 
-TEST_CASE("what is no bank is refused with the form that is expected") {
-  temporary const file("wrong.json");
-  for (std::string_view const text : {"", "[]", R"({"classes": {"a": {"attributes": "red"}}})", R"({"classes": {"a": {}}})"}) {
-    write_atomically(file.path, text);
-    CHECK_THROWS_WITH_AS((void)read_bank(file.path), doctest::Contains("is no bank of texts"), error);
-  }
-  write_atomically(file.path, std::string_view(R"({"classes": {"a": {"attributes": [], "description": "x"}}})"));
-  CHECK_THROWS_WITH_AS((void)read_bank(file.path), doctest::Contains("class 'a' has no attributes"), error);
-  CHECK_THROWS_WITH_AS((void)read_bank("/no/such/bank.json"), doctest::Contains("cannot be read"), error);
+TEST_CASE("banks are merged by class, role and level; clashes are refused or settled") {
+  auto const all = small_bank();
+  auto bear = all, rest = all;
+  bear.classes.resize(1), bear.blocks.resize(4);
+  rest.classes.erase(rest.classes.begin()), rest.blocks.erase(rest.blocks.begin(), rest.blocks.begin() + 4);
+  std::vector<semantic_bank> const parts{rest, bear};
+  auto const merged = merge_banks(parts);
+  CHECK(merged.classes.size() == 3);
+  CHECK(merged.blocks.size() == all.blocks.size());
+  CHECK(vectors_of(merged, std::vector<std::string>{"brown_bear"}).global == std::vector<float>{5, 6});
+
+  bear.blocks[2].rows = {50, 60};
+  std::vector<semantic_bank> const clash{all, bear};
+  CHECK_THROWS_WITH_AS((void)merge_banks(clash), doctest::Contains("1 class has vectors in more than one bank: 'brown_bear'"),
+                       error);
+  auto const global = [&](merge_clash how) {
+    return vectors_of(merge_banks(clash, how), std::vector<std::string>{"brown_bear"}).global[0];
+  };
+  CHECK(global(merge_clash::first) == 5);
+  CHECK(global(merge_clash::last) == 50);
+
+  bear.encoder = "another";
+  std::vector<semantic_bank> const encoders{all, bear};
+  CHECK_THROWS_WITH_AS((void)merge_banks(encoders, merge_clash::last), doctest::Contains("cannot be compared"), error);
+  bear.width = 3;
+  std::vector<semantic_bank> const widths{all, bear};
+  CHECK_THROWS_WITH_AS((void)merge_banks(widths, merge_clash::last), doctest::Contains("vectors of width 3"), error);
+}
+
+TEST_CASE("a bank is centred by role and level and scaled on request") {
+  auto bank = small_bank();
+  normalise(bank, false, true);
+  CHECK(bank.blocks[1].rows[0] == doctest::Approx(1 / std::sqrt(5.0)));
+  CHECK(bank.about.at("unit") == true);
+  bank = small_bank();
+  normalise(bank, true, false);  // the mean of the names is (17/3, 20/3), that of the local rows (5/3, 7/3)
+  CHECK(bank.blocks[0].rows[0] == doctest::Approx(9 - 17.0 / 3));
+  CHECK(bank.blocks[5].rows[1] == doctest::Approx(1 - 7.0 / 3));
+  CHECK(bank.blocks[2].rows == std::vector<float>{0, 0});  // the only one of its kind that is a class's
+  CHECK(bank.blocks[3].rows == std::vector<float>{2, 1});
+}
+
+TEST_CASE("what is remarkable about a bank is found") {
+  auto bank = small_bank();
+  auto found = check_bank(bank);
+  CHECK(says(found, finding_kind::note, "3 classes, 8 vectors of width 2"));
+  CHECK(says(found, finding_kind::warning, "local phrases: 1 classes with 0, 1 classes with 1, 1 classes with 2"));
+  CHECK(says(found, finding_kind::warning, "not of unit length: 1.414 to 12.728"));
+  bank.classes.push_back({"Brown bear", "x"});
+  bank.classes.push_back({"cat", "cat"});
+  bank.blocks.push_back(block("cat", bank_role::intrinsic, bank_level::global, {5, 6.1f}));
+  bank.blocks.push_back(block("Brown bear", bank_role::nuisance, bank_level::global, {0, 0}));
+  bank.blocks[5].rows[0] = std::numeric_limits<float>::infinity();
+  found = check_bank(bank);
+  CHECK(says(found, finding_kind::warning, "differ in capitals or '_' alone: 'brown_bear', 'Brown bear'"));
+  CHECK(says(found, finding_kind::error, "without a vector of their own: 'Brown bear'"));
+  CHECK(says(found, finding_kind::error, "NaN or infinite elements: 'fish'"));
+  CHECK(says(found, finding_kind::error, "vectors of zeros: 'Brown bear'"));
+  CHECK(says(found, finding_kind::warning, "not centred"));
+  CHECK(says(found, finding_kind::warning, "1 pairs of classes with nearly the same global vector: 'brown_bear and cat (1)'"));
 }

@@ -23,7 +23,7 @@ DVLA_HD constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32
 }
 
 /// What a random number is drawn for: the first coordinate of a stream.
-enum class draw : std::uint32_t { initialise, shuffle, augment, mix, drop_path, dropout, action, episode, world, test, back_off };
+enum class draw : std::uint32_t { initialise, shuffle, augment, mix, drop_path, dropout, action, episode, world, test, back_off, support };
 
 /// The random numbers of one (seed, what, where, step), read in order or by position.
 class random_stream {
