@@ -41,7 +41,7 @@ if "$sanitizer" --help 2>&1 | grep -q -e '--kernel-name '; then filter=--kernel-
 # shellcheck disable=SC2317  # called by xargs
 check() {
   local tool=$1 program=$2 test=$3 cases=$4 status=0 verdict options=()
-  local report=$OUT_FOLDER/$tool-$test.txt began=$SECONDS
+  local report=$OUT_FOLDER/$tool-$(basename "$program")-$test.txt began=$SECONDS
   if [[ $tool == initcheck ]]; then options=("$FILTER" kns=dvla); fi
   DVLA_TEST_SMALL=1 timeout "${TIMEOUT:-300}" "$SANITIZER" --tool "$tool" --error-exitcode 99 --report-api-errors no --print-limit 20 \
     ${options[@]+"${options[@]}"} "$program" "--source-file=*/$test.cu" "--test-case=$cases" \
@@ -54,7 +54,7 @@ check() {
     *) verdict="FAILED with $status; see $report" ;;
   esac
   if [[ $status == 0 ]] && ! grep -q 'test cases: *[1-9]' "$report"; then status=1 verdict="FAILED: no test ran; see $report"; fi
-  printf '%-10s %-22s %4d s  %s\n' "$tool" "$test" $((SECONDS - began)) "$verdict"
+  printf '%-10s %-16s %-22s %4d s  %s\n' "$tool" "$(basename "$program")" "$test" $((SECONDS - began)) "$verdict"
   [[ $status == 0 || $status == 77 ]]
 }
 export -f check

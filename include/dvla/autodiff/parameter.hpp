@@ -121,9 +121,7 @@ class parameter {
     requires(S::dynamic_rank == 0)
       : parameter(S{}) {}
   /// A parameter whose extents are known at run time only.
-  explicit parameter(S const& s) : extents_(s), cell_(std::make_shared<detail::cell<T>>()) { cell_->count = s.size(); }
-  parameter(parameter&&) = default;
-  parameter& operator=(parameter&&) = default;
+  explicit parameter(S const& s) : extents_(s), cell_(std::make_unique<detail::cell<T>>()) { cell_->count = s.size(); }
 
   [[nodiscard]] S const& shape() const { return extents_; }
   [[nodiscard]] std::size_t size() const { return extents_.size(); }
@@ -147,8 +145,6 @@ class parameter {
     detail::write_value(*cell_, host);
   }
 
-  [[nodiscard]] std::shared_ptr<detail::cell<T>> const& cell() const { return cell_; }
-
   /// Gives the parameter its place on a device; gradients are added up at `gradient` (null for a statistic). `rounded` is its
   /// copy as bfloat16 where the device computes so.
   template <class Device>
@@ -164,7 +160,7 @@ class parameter {
 
  private:
   S extents_;
-  std::shared_ptr<detail::cell<T>> cell_;  // with parameters(model)
+  std::unique_ptr<detail::cell<T>> cell_;
 };
 
 /// A tensor that the forward pass updates, such as a running mean: saved with the model, not learned.

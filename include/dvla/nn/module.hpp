@@ -111,8 +111,8 @@ class parameters {
   [[nodiscard]] std::vector<entry> const& entries() const { return entries_; }
   [[nodiscard]] tensor<T, shape<dyn>, Device>& weights() { return weights_; }
   [[nodiscard]] tensor<T, shape<dyn>, Device> const& weights() const { return weights_; }
-  [[nodiscard]] tensor<T, shape<dyn>, Device>& gradients() { return settle_gradients(), gradients_; }
-  [[nodiscard]] tensor<T, shape<dyn>, Device> const& gradients() const { return settle_gradients(), gradients_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device>& gradients() { return gradients_; }
+  [[nodiscard]] tensor<T, shape<dyn>, Device> const& gradients() const { return gradients_; }
   [[nodiscard]] tensor<T, shape<dyn>, Device>& statistics() { return statistics_; }
   [[nodiscard]] tensor<T, shape<dyn>, Device> const& statistics() const { return statistics_; }
   [[nodiscard]] Device const& device() const { return device_; }
@@ -128,7 +128,7 @@ class parameters {
   /// The gradient of a weight in host memory.
   [[nodiscard]] std::vector<T> read_gradient(entry const& e) const {
     expect(learns_, "parameter ", e.name, " has no gradient: its model was laid out without memory for gradients");
-    return host_copy(gradients().data() + e.offset, e.count);
+    return host_copy(gradients_.data() + e.offset, e.count);
   }
   /// Replaces the elements of an entry; weights_changed() is to follow the last one.
   void write(entry const& e, std::span<T const> host) {
@@ -151,34 +151,9 @@ class parameters {
     if constexpr (rounds) convert(device_, weights_.size(), static_cast<T const*>(weights_.data()), rounded_.data(), false);
   }
 
-  /// All gradients become 0. In a step that is being recorded (kernels/replay.hpp) this takes no pass over memory: the first
-  /// contribution to a gradient is stored, not added. The backward pass and what reads the gradients belong to the same record.
-  void zero_gradients() {
-    if constexpr (requires { device_.is_recording(); }) {
-      if (device_.is_recording()) {
-        for (auto const& c : cells_) c->has_gradient = false;
-        return;
-      }
-    }
-    fill(device_, gradients_.size(), gradients_.data(), T(0));
-  }
+  void zero_gradients() { fill(device_, gradients_.size(), gradients_.data(), T(0)); }
 
  private:
-  /// Writes the zeros that nothing was stored in place of, neighbours in one go.
-  void settle_gradients() const {
-    for (std::size_t i = 0; i < cells_.size(); ++i) {
-      if (cells_[i]->has_gradient) continue;
-      T* const begin = cells_[i]->gradient;
-      T* end = begin;
-      for (; i < cells_.size() && !cells_[i]->has_gradient; ++i) {
-        cells_[i]->side.end();
-        cells_[i]->has_gradient = true;
-        end = cells_[i]->gradient + cells_[i]->count;
-      }
-      fill(device_, static_cast<std::size_t>(end - begin), begin, T(0));
-    }
-  }
-
   void add(std::string const& name, archive_layout layout, role kind, std::size_t count) {
     std::size_t offset = 0;
     for (auto const& e : entries_)
@@ -197,13 +172,10 @@ class parameters {
 
   template <class P>
   void bind(entry const& e, P& p) {
-    if (e.kind == role::weight) {
+    if (e.kind == role::weight)
       p.bind(device_, weights_.data() + e.offset, learns_ ? gradients_.data() + e.offset : nullptr,
              rounds ? rounded_.data() + e.offset : nullptr);
-      if (learns_) cells_.push_back(p.cell());
-    } else {
-      p.bind(device_, statistics_.data() + e.offset, nullptr);
-    }
+    else p.bind(device_, statistics_.data() + e.offset, nullptr);
   }
 
   [[nodiscard]] static std::size_t padded_end(entry const& e) { return e.offset + (e.count + padding - 1) / padding * padding; }
@@ -220,7 +192,6 @@ class parameters {
   Device device_;
   bool learns_;
   std::vector<entry> entries_;
-  std::vector<std::shared_ptr<detail::cell<T>>> cells_;  // of the weights
   tensor<T, shape<dyn>, Device> weights_{shape<dyn>(0)}, gradients_{shape<dyn>(0)}, statistics_{shape<dyn>(0)};
   tensor<bfloat16, shape<dyn>, Device> rounded_{shape<dyn>(0)};
 };

@@ -175,12 +175,6 @@ struct basic_cuda : cuda_memory {
   cuda_queue* queue = &cuda_queue::standard();
 
   [[nodiscard]] cudaStream_t stream() const { return queue->stream(); }
-  /// Whether what is issued now is recorded to be replayed (replay.cuh).
-  [[nodiscard]] bool is_recording() const {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    cuda_check(cudaStreamIsCapturing(stream(), &status), "asking whether a step is recorded");
-    return status == cudaStreamCaptureStatusActive;
-  }
 
   /// Runs work(device of the side queue) beside the queue, after all it was given so far; the mark of its end.
   template <class Work>
