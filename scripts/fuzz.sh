@@ -43,7 +43,8 @@ fuzz() {
     -malloc_limit_mb=512 -artifact_prefix="$BUILD_FOLDER/findings/$name-" -print_final_stats=1 >"$log" 2>&1; } 2>"$log.time" || status=$?
   if ((status != 0)); then verdict="FINDING, see $log and $(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)"; fi
   printf '%-12s %5d s, %5.0f s of a core  %10s executions  %6s edges  %6s inputs kept  %s\n' \
-    "$name" $((SECONDS - began)) "$(cat "$log.time")" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" "$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)" \
+    "$name" $((SECONDS - began)) "$(cat "$log.time")" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
+    "$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)" \
     "$(find "$corpus" -type f | wc -l)" "$verdict"
   ((status == 0))
 }
