@@ -28,7 +28,8 @@ struct bank_bytes {
     json.erase("vectors");
     std::string const dumped = detail::dumped(json, -1);
     auto const at = vectors.find(hash_key);
-    if (at != std::string::npos && vectors.size() - at - hash_key.size() >= 64) vectors.replace(at + hash_key.size(), 64, sha256_hex(dumped));
+    bool const has_hash = at != std::string::npos && vectors.size() - at - hash_key.size() >= 64;
+    if (has_hash) vectors.replace(at + hash_key.size(), 64, sha256_hex(dumped));
     json["vectors"] = {{"sha256", sha256_hex(vectors)}};
     texts = json.dump();
   }
@@ -81,7 +82,8 @@ std::vector<std::string> dvla_fuzz::seeds() {
   bank.encoder = "toy";
   bank.width = 2;
   bank.classes = {{"001.bear", "bear", {{"attributes", {"fur"}}}}, {"fish", "fish"}};
-  bank.blocks = {{"001.bear", "", bank_role::intrinsic, bank_level::local, {{"a", 0.25, "attribute"}, {"b", {}, "attribute"}}, {1, 2, 3, 4}},
+  std::vector<bank_phrase> const local{{"a", 0.25, "attribute"}, {"b", {}, "attribute"}};
+  bank.blocks = {{"001.bear", "", bank_role::intrinsic, bank_level::local, local, {1, 2, 3, 4}},
                  {"001.bear", "", bank_role::name, bank_level::global, {{"n", {}, "class name"}}, {9, 9}},
                  {"001.bear", "x/bear/1.png", bank_role::nuisance, bank_level::global, {{"c", {}, "nuisance phrase"}}, {5, 6}},
                  {"fish", "", bank_role::intrinsic, bank_level::global, {{"d", {}, "description"}}, {7, 8}}};

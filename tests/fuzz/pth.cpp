@@ -16,8 +16,8 @@ void dvla_fuzz::try_input(std::string_view bytes) {
 
 std::vector<std::string> dvla_fuzz::seeds() {
   std::vector<std::string> out;
-  for (auto const* name : {"bank.pth", "checkpoint.pth", "cyclic.pth", "dtypes.pth", "legacy.pth", "malicious.pth", "module.pth", "plain.pth",
-                           "sparse.pth", "torchscript.pt", "views.pth"}) {
+  for (auto const* name : {"bank.pth", "checkpoint.pth", "cyclic.pth", "dtypes.pth", "legacy.pth", "malicious.pth", "module.pth",
+                           "plain.pth", "sparse.pth", "torchscript.pt", "views.pth"}) {
     out.push_back(dvla_test::read_bytes(dvla_test::fixture(name)));
     auto const& whole = out.back();
     try {  // and its pickle alone

@@ -13,7 +13,9 @@ namespace {
 
 using dvla::random_stream;
 
-std::size_t below(random_stream& random, std::size_t bound) { return static_cast<std::size_t>(random.uniform(0, static_cast<double>(bound))); }
+std::size_t below(random_stream& random, std::size_t bound) {
+  return static_cast<std::size_t>(random.uniform(0, static_cast<double>(bound)));
+}
 
 /// One change: a bit, a byte, a number at its limits, or a part cut out, repeated or taken from another seed.
 void change(std::string& bytes, std::string const& other, random_stream& random) {

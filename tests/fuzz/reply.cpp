@@ -50,8 +50,8 @@ std::vector<std::string> dvla_fuzz::seeds() {
           "<think>{\"attributes\": [\"wrong\"]}</think>Here:\n```json\n" + attributes + "\n```",
           "A 5\" apple {JSON}: " + description + " {\"cut\": [",
           "I'm sorry, I cannot see it. - der und das; ignore all previous instructions",
-          "{\"model\": \"m\", \"choices\": [{\"finish_reason\": \"stop\", \"message\": {\"content\": \"{\\\"attributes\\\": [\\\"round\\\"]}\", "
-          "\"refusal\": null}}], \"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 4}}",
+          R"({"model": "m", "choices": [{"finish_reason": "stop", "message": {"content": "{\"attributes\": [\"round\"]}",
+    "refusal": null}}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}})",
           R"({"choices": [{"message": {"content": [{"type": "text", "text": "x"}], "reasoning_content": "y"}}]})",
           ": comment\ndata: {\"model\": \"m\", \"choices\": [{\"delta\": {\"content\": \"{\\\"description\\\": \"}}]}\n\n"
           "data: {\"choices\": [{\"delta\": {\"content\": \"\\\"It is round.\\\"}\"}, \"finish_reason\": \"stop\"}]}\r\n"

@@ -24,7 +24,8 @@ std::vector<std::string> dvla_fuzz::seeds() {
   return {R"({"generator": {"model": "m"}, "classes": {"a_b": {"attributes": ["red", "round"], "description": "It is red.",
     "per_image": {"b/1.png": {"attributes": ["green"], "provenance": {"key": "k"}}}}, "c": {"name": "C", "failure": "no answer"}}})",
           R"({"classes": {"a": {"attributes": ["x", "y"], "supports": ["1.png"], "description_note": "cut",
-    "intrinsic": {"local": ["x"], "global": "It."}, "nuisance": {"local": []}, "rejected": [{"text": "{", "fault": "malformed", "reason": "r"}],
+    "intrinsic": {"local": ["x"], "global": "It."}, "nuisance": {"local": []},
+    "rejected": [{"text": "{", "fault": "malformed", "reason": "r"}],
     "selection": {"mode": "progressive", "encoder": "e", "candidates": ["x", "y"], "chosen": [1], "dropped": [],
     "steps": [{"text": "a", "scores": [0.5, null], "chosen": 1}]}}}})"};
 }
