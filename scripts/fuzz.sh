@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the fuzzers of tests/fuzz under libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer, one after the other, a line for
-# each. Exits with 1 on a finding. Builds them with clang first and installs clang-14 where it is missing.
+# each. Exits with 1 on a finding or where one was stopped. Builds them with clang first and installs clang-14 where it is missing.
 #   scripts/fuzz.sh            ten minutes a target
 #   scripts/fuzz.sh SECONDS    so many seconds a target
 # JOBS targets (default 1) run side by side; TARGETS (a pattern of names, default *) and BUILD (default build/fuzz) may be set. A finding
@@ -41,7 +41,11 @@ fuzz() {
   # A busy machine gives fewer seconds of a processor than of the clock.
   { time "$program" "$corpus" "$BUILD_FOLDER/seeds/$name" -max_total_time="$FUZZ_SECONDS" -max_len=5000 -timeout=60 -rss_limit_mb=1024 \
     -malloc_limit_mb=512 -artifact_prefix="$BUILD_FOLDER/findings/$name-" -print_final_stats=1 >"$log" 2>&1; } 2>"$log.time" || status=$?
-  if ((status != 0)); then verdict="FINDING, see $log and $(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)"; fi
+  case $status in
+    0) ;;
+    72 | 130 | 143) verdict="STOPPED before its time" ;;  # by a signal; libFuzzer makes 72 of it
+    *) verdict="FINDING, see $log and $(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)" ;;
+  esac
   printf '%-12s %5d s, %5.0f s of a core  %10s executions  %6s edges  %6s inputs kept  %s\n' \
     "$name" $((SECONDS - began)) "$(cat "$log.time")" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
     "$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)" \
