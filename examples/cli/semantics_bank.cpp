@@ -109,6 +109,7 @@ void semantics_select(select_options const& o) {
 
 void semantics_encode(encode_options const& o) {
   auto const texts = dvla::read_texts(o.texts);
+  dvla::expect_place_for_bank(o.out);
   auto const encoder = open_encoder(o.encoder);
   dvla::encode_settings settings;
   for (auto const content :
