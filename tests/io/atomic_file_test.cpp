@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <csignal>
 
@@ -76,9 +77,14 @@ TEST_CASE("a write that fails half way keeps the old file and leaves no temporar
   CHECK(folder.files() == 1);
 }
 
-TEST_CASE("a target that is a folder is refused and no temporary file is left") {
+TEST_CASE("a target that is a folder or a device is refused and no temporary file is left") {
   scratch_folder const folder;
   fs::create_directory(folder / "taken");
-  CHECK(has(message_of([&] { write_atomically(folder / "taken", "text"); }), "taken: Is a directory"));
-  CHECK(folder.files() == 1);
+  CHECK(has(message_of([&] { write_atomically(folder / "taken", "text"); }), "taken: it is there and is no file; give another name"));
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);  // stands for devices
+  fs::create_symlink("pipe", folder / "link");
+  for (char const* const name : {"pipe", "link"})
+    CHECK(has(message_of([&] { write_atomically(folder / name, "text"); }), "it is there and is no file"));
+  CHECK(fs::is_fifo(folder / "pipe"));
+  CHECK(folder.files() == 3);
 }

@@ -23,9 +23,10 @@ namespace dvla::inline DVLA_ABI {
 /// A file being written. Until commit() the target keeps its old content; without commit() nothing is left behind.
 class atomic_file {
  public:
-  /// Creates the temporary file. Throws where the folder does not exist or cannot be written.
+  /// Creates the temporary file. Throws where the folder does not exist or cannot be written, and where the target is there and is
+  /// no file: a rename would put a file in the place of a device.
   explicit atomic_file(std::filesystem::path target)
-      : target_(std::move(target)), temporary_(temporary_name(target_)), file_(::open(temporary_.c_str(), flags, 0666)) {
+      : target_(replaceable(std::move(target))), temporary_(temporary_name(target_)), file_(::open(temporary_.c_str(), flags, 0666)) {
     if (file_.get() < 0) {
       int const number = errno;
       temporary_.clear();
@@ -64,6 +65,15 @@ class atomic_file {
 
   static std::filesystem::path folder_of(std::filesystem::path const& target) {
     return target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
+  }
+
+  static std::filesystem::path replaceable(std::filesystem::path target) {
+    std::error_code unknown;
+    auto const status = std::filesystem::status(target, unknown);
+    bool const there = std::filesystem::status_known(status) && std::filesystem::exists(status);
+    expect(!there || std::filesystem::is_regular_file(status), "cannot write ", target.string(),
+           ": it is there and is no file; give another name");
+    return target;
   }
 
   static std::filesystem::path temporary_name(std::filesystem::path const& target) {
