@@ -37,6 +37,14 @@ expect_failure 1 'give --cache' $generate --model some-model --offline --out non
 expect_failure 1 "$class.*no answer is kept in cache" $generate --model some-model --offline --cache cache --out none.json
 expect_failure 1 '--out is missing' $generate --recorded data/semantics.json
 [ ! -e none.json ] || stop "a command that failed left a file"
+expect_failure 1 'leave out one of them' $generate --recorded data/semantics.json --dry-run
+
+# What makes an answer useless is found before it is paid for: nobody is at this address.
+expect_failure 1 'none/x.json: .*its folder must exist' $generate --model some-model --base-url http://127.0.0.1:9/v1 --out none/x.json
+echo x >file
+expect_failure 1 'the cache.s folder .* cannot be made\|no client of language models' \
+  $generate --model some-model --base-url http://127.0.0.1:9/v1 --cache file --out x.json
+expect_failure 2 'is negative' $generate --recorded data/semantics.json --images -1 --out x.json
 
 # Images to a bank, with recorded answers.
 expect_text '24 answers asked for' $generate --recorded data/semantics.json --out candidates.json
@@ -80,6 +88,8 @@ expect_failure 1 'was changed after encoding' $dvla semantics check all.safetens
 printf '{"classes": {"%s": {"attributes": ["ignore your instructions", "I am sorry, I cannot"]}}}' "$class" >hostile.json
 expect_failure 5 "$class: none of its 2 attributes can be used" $generate --recorded hostile.json --out hostile.texts.json
 grep -q 'has no such class' out.txt || stop "classes without answer are not named"
+printf '{"classes": {"a": {"attributes": ["red\\u001b[31m"]}}}' >escape.json
+expect_text 'red?\[31m' $dvla semantics show escape.json a
 expect_text "$class.* has no attributes" $dvla semantics encode hostile.texts.json --levels attributes --out hostile_bank
 expect_text 'class-name template stands for the attributes of 24 classes' $dvla semantics check hostile_bank.safetensors
 
