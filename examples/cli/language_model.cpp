@@ -65,6 +65,7 @@ dvla::any_generator open_generator(generate_options const& o) {
 }
 
 nlohmann::json plan_of(generate_options const& o, std::span<dvla::generation_request const> requests) {
+  dvla::expect(o.recorded.empty(), "--dry-run tells what a model would be asked, and --recorded asks none; leave out one of them");
   if (o.cache.empty()) return dvla::dry_run(chat_of(o), requests);
   dvla::cached_generator<silent_generator> kept(silent_generator(chat_of(o)), {o.cache, true, false});
   std::vector<dvla::generation_request> missing;

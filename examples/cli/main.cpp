@@ -6,6 +6,7 @@
 
 #include "files_command.hpp"
 #include "model_tool.hpp"
+#include "printable.hpp"
 #include "ranks.hpp"
 #include "run_support.hpp"
 #include "semantics_command.hpp"
@@ -196,6 +197,14 @@ std::string model_name(std::optional<std::string> const& given, std::string cons
   return configuration.at("model").get<std::string>();
 }
 
+/// Sizes and seeds have no sign; CLI11 reads -1 as the largest number there is.
+void refuse_negative(CLI::App& app) {
+  for (auto* option : app.get_options())
+    if (option->get_type_name().starts_with("UINT"))
+      option->check([](std::string const& text) { return text.starts_with('-') ? text + " is negative" : std::string(); });
+  for (auto* command : app.get_subcommands({})) refuse_negative(*command);
+}
+
 int run(int count, char** words) {
   CLI::App app{about, "dvla"};
   app.set_version_flag("--version", DVLA_VERSION_STRING);
@@ -212,6 +221,7 @@ int run(int count, char** words) {
   add_info(*app.add_subcommand("info", about_info), info);
   add_convert(*app.add_subcommand("convert", about_convert), convert);
   cli::add_semantics(app, semantics);
+  refuse_negative(app);
   try {
     app.parse(count, words);
   } catch (CLI::ParseError const& problem) {
@@ -235,13 +245,13 @@ int main(int count, char** words) {
   try {
     return run(count, words);
   } catch (cli::interrupted const& stopped) {
-    std::fprintf(stderr, "dvla: %s\n", stopped.message.c_str());
+    std::fprintf(stderr, "dvla: %s\n", cli::printable(stopped.message).c_str());
     return 130;
   } catch (cli::incomplete const& rest) {
-    std::fprintf(stderr, "dvla: %s\n", rest.message.c_str());
+    std::fprintf(stderr, "dvla: %s\n", cli::printable(rest.message).c_str());
     return 5;
   } catch (std::exception const& problem) {
-    std::fprintf(stderr, "dvla: %s\n", problem.what());
+    std::fprintf(stderr, "dvla: %s\n", cli::printable(problem.what()).c_str());
     return 1;
   }
 }

@@ -6,6 +6,7 @@
 #include <dvla/semantics/bank_merge.hpp>
 #include <dvla/semantics/encode_bank.hpp>
 
+#include "printable.hpp"
 #include "semantics_options.hpp"
 #include "text_encoders.hpp"
 
@@ -34,7 +35,7 @@ bool report(std::vector<dvla::bank_finding> const& found) {
   bool usable = true;
   for (auto const& f : found) {
     char const* kind = f.kind == dvla::finding_kind::error ? "error: " : f.kind == dvla::finding_kind::warning ? "warning: " : "";
-    std::printf("%s%s\n", kind, f.text.c_str());
+    say("%s%s\n", kind, f.text.c_str());
     usable = usable && f.kind != dvla::finding_kind::error;
   }
   return usable;
@@ -109,6 +110,7 @@ void semantics_select(select_options const& o) {
 
 void semantics_encode(encode_options const& o) {
   auto const texts = dvla::read_texts(o.texts);
+  dvla::expect_place_for_bank(o.out);
   auto const encoder = open_encoder(o.encoder);
   dvla::encode_settings settings;
   for (auto const content :
@@ -121,7 +123,7 @@ void semantics_encode(encode_options const& o) {
   if (o.centre || o.unit) dvla::normalise(made.bank, o.centre, o.unit);
   dvla::write_bank(o.out, made.bank);
   std::size_t const shown = std::min<std::size_t>(made.notes.size(), 20);
-  for (std::size_t i = 0; i < shown; ++i) std::fprintf(stderr, "%s\n", made.notes[i].c_str());
+  for (std::size_t i = 0; i < shown; ++i) std::fprintf(stderr, "%s\n", printable(made.notes[i]).c_str());
   if (shown < made.notes.size()) std::fprintf(stderr, "and %zu more\n", made.notes.size() - shown);
   std::printf("%s: %zu classes, width %zu, levels %s, by %s\n", dvla::detail::bank_paths(o.out).vectors.c_str(),
               made.bank.classes.size(), made.bank.width, o.levels.c_str(), made.bank.encoder.c_str());

@@ -23,15 +23,13 @@ constexpr char about[] =
 
 constexpr char about_generate[] =
     "Asks a multimodal language model what classes look like.\n"
-    "With --level attributes (default): reads --data, a folder of images a class or a data set with base, val and novel, shows "
-    "--images\n"
-    "of every class and writes candidate attributes. With --level description: reads --texts, asks for one sentence of each "
-    "class's\n"
-    "selected attributes and writes the texts with descriptions. Answers that are refusals, instructions, markup, too long or not "
-    "in\n"
-    "English are not used, and kept with the reason; a class without answer is named, and its name stands for it later (exit code "
-    "5).\n"
-    "With --cache, answers are kept: a command that ended early asks only for what is missing. --recorded answers from a file,\n"
+    "With --level attributes (default): reads --data, a folder of images a class or a data set with base, val and novel,\n"
+    "shows --images of every class and writes candidate attributes. With --level description: reads --texts, asks for one\n"
+    "sentence of each class's selected attributes and writes the texts with descriptions. Answers that are refusals,\n"
+    "instructions, markup, too long or not in English are not used, and kept with the reason; a class without answer is\n"
+    "named, and its name stands for it later (exit code 5).\n"
+    "With --cache, answers are kept: a command that ended early asks only for what is missing. Without, Ctrl-C waits for what\n"
+    "is under way and writes what there is; a second one does not. --recorded answers from a file,\n"
     "{\"classes\": {folder: {\"attributes\": [...], \"description\": \"...\"}}}.\n"
     "Example:\n"
     "  dvla semantics generate --data cifar_fs --model Qwen2.5-VL-32B-Instruct --dry-run\n"
@@ -71,9 +69,8 @@ constexpr char about_merge[] =
     "  dvla semantics merge CIFAR-FS_semantic_clip_cot.pth --centre --unit --out clip.safetensors";
 
 constexpr char about_check[] =
-    "Looks a bank or a file of texts over: classes of a data set that are missing, NaN, lengths, centring, classes that are nearly "
-    "the\n"
-    "same, fallbacks, texts that would not be used. Ends with code 1 where something makes the file unusable.\n"
+    "Looks a bank or a file of texts over: classes of a data set that are missing, NaN, lengths, centring, classes that are\n"
+    "nearly the same, fallbacks, texts that would not be used. Ends with code 1 where something makes the file unusable.\n"
     "Example:\n"
     "  dvla semantics check bank.safetensors --data cifar_fs";
 
@@ -99,7 +96,7 @@ void add_generate(CLI::App& app, generate_options& o) {
   app.add_option("--images", o.images, "images of a class that are shown; 0: none")->capture_default_str();
   app.add_option("--seed", o.seed, "of the choice of images, and for the model where it takes one")->capture_default_str();
   app.add_flag("--per-image", o.per_image, "ask about every image by itself; the class has the candidates of all");
-  app.add_option("--most", o.most, "attributes asked for")->capture_default_str();
+  app.add_option("--most", o.most, "attributes asked for")->check(CLI::Range(std::size_t{1}, std::size_t{64}))->capture_default_str();
   app.add_option("--recorded", o.recorded, "answers from this file instead of a model's")->check(CLI::ExistingFile);
   app.add_option("--cache", o.cache, "folder where answers are kept");
   app.add_flag("--offline", o.offline, "ask nobody: fail on the first answer that is not in --cache, and name it");

@@ -1,4 +1,7 @@
 // dvla semantics generate: questions about classes, and what is taken from the answers.
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
 #include <map>
 
@@ -24,6 +27,7 @@ using class_images = std::map<std::string, std::vector<std::string>>;
 void add_classes(class_images& to, dvla::image_folder const& folder, std::string const& prefix) {
   for (std::size_t label = 0; label < folder.classes.size(); ++label) {
     auto const& name = folder.classes[label];
+    dvla::expect(dvla::is_utf8(name), prefix, name, ": the folder's name is not UTF-8, and files of texts are; rename it");
     dvla::expect(!to.contains(name), "class '", name, "' is in more than one split; give one --split at a time");
     for (auto const& image : folder.images_of(label))
       to[name].push_back(dvla::concat(prefix, name, "/", image.file.filename().string()));
@@ -158,6 +162,21 @@ void collect_images(dvla::text_bank& bank) {
     if (c.support.empty() && c.attributes.empty() && c.failure.empty()) c.failure = "no image had attributes";
 }
 
+/// The first Ctrl-C lets the requests under way end, since they are paid for; the next one ends the program.
+void stop_gently(int) {
+  stop_requested = 1;
+  constexpr std::string_view text = "\nstopping when what is under way has ended; once more stops at once\n";
+  [[maybe_unused]] auto const written = ::write(STDERR_FILENO, text.data(), text.size());
+}
+
+void watch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = stop_gently;
+  action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
 /// Asks, shows how far it is, and tells which entries got no answer; those that were not asked keep the reason.
 void ask(job& work, generate_options const& o) {
   progress_line line;
@@ -167,24 +186,32 @@ void ask(job& work, generate_options const& o) {
     if (o.per_image && o.level == "attributes") collect_images(work.bank);
     dvla::write_texts(o.out, work.bank);
   };
+  auto const keep = [&](std::string const& why) {
+    if (done == 0 || !o.cache.empty()) return;  // a cache has the answers: the same command goes on
+    for (std::size_t i = 0; i < work.requests.size(); ++i)
+      if (!answered[i]) take(work.bank.entries[work.entries[i]], work.requests[i], {{}, dvla::concat("not asked: ", why), {}, {}});
+    write();
+    line.note(dvla::concat("the ", done, " answers before that are in ", o.out));
+  };
   auto source = open_generator(o);
+  watch_interrupts();
   try {
     auto const results = source.generate(work.requests, [&](std::size_t i, generation_result const& result) {
       take(work.bank.entries[work.entries[i]], work.requests[i], result);
       answered[i] = true;
       double const fraction = static_cast<double>(++done) / static_cast<double>(work.requests.size());
       if (line.due(fraction)) line.show(fraction, dvla::concat(done, " of ", work.requests.size(), " answers"));
+      if (stop_requested && done < work.requests.size()) throw interrupted{"it was stopped"};
     });
     for (std::size_t i = 0; i < results.size(); ++i)
       if (!answered[i]) take(work.bank.entries[work.entries[i]], work.requests[i], results[i]);
   } catch (dvla::error const& problem) {
-    if (done == 0 || !o.cache.empty()) throw;  // a cache has the answers: the same command goes on
-    for (std::size_t i = 0; i < work.requests.size(); ++i)
-      if (!answered[i])
-        take(work.bank.entries[work.entries[i]], work.requests[i], {{}, dvla::concat("not asked: ", problem.what()), {}, {}});
-    write();
-    line.note(dvla::concat("the ", done, " answers before that are in ", o.out));
+    keep(problem.what());
     throw;
+  } catch (interrupted const& stopped) {
+    keep(stopped.message);
+    throw interrupted{dvla::concat("stopped after ", done, " of ", work.requests.size(), " answers",
+                                   o.cache.empty() ? "; --cache lets the same command go on" : "; the same command goes on")};
   }
   auto& by = work.bank.generator;  // what stood there before is kept beside the levels
   if (!by.is_null() && !(by.is_object() && by.contains("attributes"))) by = {{"before", by}};
@@ -207,7 +234,8 @@ void report(job const& work, generate_options const& o) {
               work.requests.size(), rejected, failed.size());
   if (failed.empty()) return;
   std::string text = dvla::concat(failed.size(), " without ", o.level == "description" ? "description" : "attributes",
-                                  "; the class's name stands for them. Ask again with the same command, or go on:");
+                                  "; the class's name stands for them. Ask again with the same command (with another --seed, kept answers are\n"
+                                  "asked for anew), or go on:");
   for (auto const& f : failed) text += "\n  " + f;
   throw incomplete{std::move(text)};
 }
@@ -221,6 +249,7 @@ void semantics_generate(generate_options const& o) {
     return;
   }
   dvla::expect(!o.out.empty(), "--out is missing; give the file of texts to write");
+  { dvla::atomic_file const trial(o.out); }  // before anything is paid for
   ask(work, o);
   report(work, o);
 }

@@ -89,7 +89,7 @@ TEST_CASE("files that do not belong together, or were changed, are refused") {
   write_atomically(texts, std::string_view(old));
   CHECK_THROWS_WITH_AS((void)read_vectors(vectors), doctest::Contains("were not written together"), error);
   std::filesystem::remove(texts);
-  CHECK_THROWS_WITH_AS((void)read_vectors(vectors), doctest::Contains("bank.json: the file cannot be read"), error);
+  CHECK_THROWS_WITH_AS((void)read_vectors(vectors), doctest::Contains("bank.json is missing beside it"), error);
   for (std::string_view const text : {"", "[]", "{\"format\": 3}", "{\"format\": \"dvla bank\", \"version\": 1}"}) {
     write_atomically(texts, text);
     CHECK_THROWS_AS((void)read_vectors(vectors), error);
@@ -97,6 +97,35 @@ TEST_CASE("files that do not belong together, or were changed, are refused") {
   std::string deep(100, '[');
   write_atomically(texts, std::string_view(deep));
   CHECK_THROWS_WITH_AS((void)read_vectors(vectors), doctest::Contains("nested deeper"), error);
+}
+
+TEST_CASE("half a bank says which half is missing") {
+  temporary_folder const folder;
+  write_bank(folder / "bank", small_bank());
+  std::filesystem::remove(folder / "bank.safetensors");
+  CHECK_THROWS_WITH_AS((void)read_vectors(folder / "bank.json"), doctest::Contains("bank.safetensors is missing beside it"), error);
+}
+
+TEST_CASE("a bank does not take the place of texts") {
+  temporary_folder const folder;
+  auto const texts = folder / "texts.json";
+  for (std::string_view const content : {R"({"classes": {"a": {"attributes": ["red"]}}})", "[]", "{\"format\": 3}"}) {
+    write_atomically(texts, content);
+    CHECK_THROWS_WITH_AS(write_bank(folder / "texts", small_bank()), doctest::Contains("is there already and is no bank's"), error);
+    CHECK(read_text(texts) == content);
+    CHECK_FALSE(std::filesystem::exists(folder / "texts.safetensors"));
+  }
+  write_atomically(texts, "{\"format\": \"dvla ba");  // a bank's that was cut short
+  CHECK_NOTHROW(write_bank(folder / "texts", small_bank()));
+  CHECK_NOTHROW(write_bank(folder / "texts", small_bank()));
+}
+
+TEST_CASE("a bank's name may hold dots, and must be one") {
+  temporary_folder const folder;
+  write_bank(folder / "clip.vit-b16", small_bank());
+  CHECK(read_vectors(folder / "clip.vit-b16.json").blocks.size() == 4);
+  for (char const* name : {"", ".", "..", "sub/"})
+    CHECK_THROWS_WITH_AS(write_bank(name, small_bank()), doctest::Contains("names no bank"), error);
 }
 
 TEST_CASE("an unsound bank is not written") {

@@ -84,6 +84,7 @@ TEST_CASE("vectors are centred by the reference classes and scaled to unit lengt
   CHECK(novel.global == std::vector<float>{0, 0, 0.8f, 0.6f});
   transform(base, {false, false}, {});
   CHECK(base.local == std::vector<float>{1, 0, 3, 0});
+  CHECK_THROWS_WITH_AS(transform(base, {}, {{0}, {0}}), doctest::Contains("give a bank of the same encoder"), error);
 }
 
 TEST_CASE("banks are merged by class, role and level; clashes are refused or settled") {
@@ -109,7 +110,8 @@ TEST_CASE("banks are merged by class, role and level; clashes are refused or set
 
   bear.encoder = "another";
   std::vector<semantic_bank> const encoders{all, bear};
-  CHECK_THROWS_WITH_AS((void)merge_banks(encoders, merge_clash::last), doctest::Contains("cannot be compared"), error);
+  CHECK_THROWS_WITH_AS((void)merge_banks(encoders, merge_clash::last),
+                       doctest::Contains("with an encoder that is not known; their vectors cannot be compared"), error);
   bear.width = 3;
   std::vector<semantic_bank> const widths{all, bear};
   CHECK_THROWS_WITH_AS((void)merge_banks(widths, merge_clash::last), doctest::Contains("vectors of width 3"), error);
@@ -126,6 +128,8 @@ TEST_CASE("a bank is centred by role and level and scaled on request") {
   CHECK(bank.blocks[5].rows[1] == doctest::Approx(1 - 7.0 / 3));
   CHECK(bank.blocks[2].rows == std::vector<float>{0, 0});  // the only one of its kind that is a class's
   CHECK(bank.blocks[3].rows == std::vector<float>{2, 1});
+  bank.blocks[5].rows[0] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH_AS(normalise(bank, true, false), doctest::Contains("class 'fish' has a vector with NaN"), error);
 }
 
 TEST_CASE("what is remarkable about a bank is found") {
@@ -144,6 +148,8 @@ TEST_CASE("what is remarkable about a bank is found") {
   CHECK(says(found, finding_kind::error, "without a vector of their own: 'Brown bear'"));
   CHECK(says(found, finding_kind::error, "NaN or infinite elements: 'fish'"));
   CHECK(says(found, finding_kind::error, "vectors of zeros: 'Brown bear'"));
+  bank.blocks[1].rows = std::vector<float>(4, std::numeric_limits<float>::infinity());
+  CHECK(says(check_bank(bank), finding_kind::error, "NaN or infinite elements: 'brown_bear', 'fish'"));
   CHECK(says(found, finding_kind::warning, "not centred"));
-  CHECK(says(found, finding_kind::warning, "1 pairs of classes with nearly the same global vector: 'brown_bear and cat (1)'"));
+  CHECK(says(found, finding_kind::warning, "1 pairs of classes with nearly the same global vector: 'brown_bear' and 'cat' (1)"));
 }

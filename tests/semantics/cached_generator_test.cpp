@@ -142,6 +142,15 @@ TEST_CASE("cache: failures are not kept; what was finished before a job ended is
   CHECK(asked == 2);
 }
 
+TEST_CASE("cache: a folder that cannot be is found before anything is asked") {
+  temporary_folder const folder;
+  dvla::write_atomically(folder.path() / "file", "x");
+  int asked = 0;
+  cached source(counting_generator{&asked}, {folder.path() / "file"});
+  CHECK(error_of([&] { (void)source.generate(std::vector{question("apple")}); }).find("file cannot be made") != std::string::npos);
+  CHECK(asked == 0);
+}
+
 TEST_CASE("cache: offline names what is missing, refresh asks anew") {
   temporary_folder const folder;
   int asked = 0;

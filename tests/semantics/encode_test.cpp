@@ -121,9 +121,18 @@ TEST_CASE("what was selected is what is encoded, with its score; all of it survi
   CHECK(made.find("bear", bank_role::intrinsic, bank_level::local, "base/bear/1.png") != nullptr);
   CHECK(made.classes.size() == 2);
   CHECK(made.classes[1].story.at("selection").at("steps").size() == 1);
+  CHECK(made.classes[1].story.at("per_image").at("base/bear/1.png").at("selection").at("steps").size() == 1);
   temporary const vectors("bank.safetensors"), words("bank.json");
   write_bank(vectors.path, made);
   CHECK(detail::bank_texts(read_vectors(vectors.path)) == detail::bank_texts(made));
+}
+
+TEST_CASE("an encoder's NaN is an error with the text, and nothing is made of it") {
+  auto const bank = parsed(R"({"classes": {"a": {"attributes": ["broken wing"]}}})");
+  CHECK_THROWS_WITH_AS((void)encode_bank(bank, broken_encoder{}), doctest::Contains("for the text 'A photo of a a, which has broken wing'"),
+                       error);
+  CHECK_THROWS_WITH_AS((void)select_attributes("a", bank.entries[0].attributes, broken_encoder{}),
+                       doctest::Contains("its weights are damaged"), error);
 }
 
 TEST_CASE("what is no file of texts is refused with the form that is expected") {
@@ -139,5 +148,9 @@ TEST_CASE("what is no file of texts is refused with the form that is expected") 
   CHECK_THROWS_WITH_AS((void)parsed(R"({"classes": {"a": {}}})"),
                        doctest::Contains("class 'a' has neither attributes nor a description"), error);
   CHECK_THROWS_WITH_AS((void)parsed("{"), doctest::Contains("is no JSON"), error);
+  CHECK_THROWS_WITH_AS((void)parsed(R"({"classes": {"a": {"attributes": ["x"]}, "b": {"description": 3}}})"),
+                       doctest::Contains("class 'b': "), error);
+  CHECK_THROWS_WITH_AS((void)parsed(R"({"classes": {"a": "red"}})"), doctest::Contains("class 'a' is a string; expected {"), error);
+  CHECK_THROWS_WITH_AS((void)parsed(R"({"format": "dvla bank", "classes": []})"), doctest::Contains("holds a bank's words"), error);
   CHECK_THROWS_WITH_AS((void)read_texts("/no/such/bank.json"), doctest::Contains("cannot be read"), error);
 }

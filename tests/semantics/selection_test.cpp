@@ -176,6 +176,13 @@ TEST_CASE("fewer candidates than asked for give fewer, none give none; ties go t
                        doctest::Contains("0 attributes were asked for"), error);
 }
 
+TEST_CASE("a threshold that is no number is refused") {
+  selection_settings settings;
+  settings.duplicate = std::nan("");
+  CHECK_THROWS_WITH_AS((void)select_attributes("apple", candidates, meaning_encoder{}, settings),
+                       doctest::Contains("a threshold that is no number"), error);
+}
+
 TEST_CASE("a selection survives its file") {
   meaning_encoder const encoder;
   selection_settings settings;

@@ -107,11 +107,12 @@ struct published_clip {
 /// A small BERT with weights from the formula, as sentence-transformers publishes it.
 struct published_bert {
   std::vector<std::string> vocabulary = tokenizer_cases().lines("wordpiece.small.vocabulary");
-  dvla::bert_text<> model{small_bert_config(vocabulary.size())};
+  dvla::bert_text<> model;
   dvla::parameters<> weights{model};
   scratch_folder folder;
 
-  published_bert() {
+  /// With so many rows of the table beyond the vocabulary.
+  explicit published_bert(std::size_t more = 0) : model{small_bert_config(vocabulary.size() + more)} {
     fill_by_formula(weights);
     write_lines(folder / "vocab.txt", vocabulary);
     dvla_test::write_bytes(folder / "config.json", R"({"model_type": "bert", "num_attention_heads": 3, "layer_norm_eps": 1e-12})");
@@ -335,6 +336,8 @@ TEST_CASE("A cache's damaged or foreign file is named") {
   writer.write(cache_folder / "a.safetensors");
   CHECK(contains(message_of([&] { dvla::cached_encoder(hashed, folder / "cache"); }),
                  "is no cache of the encoder 'hashed n-grams 1'; delete"));
+  fs::resize_file(cache_folder / "a.safetensors", 20);
+  CHECK(contains(message_of([&] { dvla::cached_encoder(hashed, folder / "cache"); }), "belongs to a cache of vectors, delete it"));
 }
 
 TEST_CASE("What a folder or specification lacks is named with its remedy") {
@@ -351,6 +354,8 @@ TEST_CASE("What a folder or specification lacks is named with its remedy") {
   CHECK(contains(message_of([&] { (void)clip.open(); }), "'text_model.encoder.layers.1.mlp.fc2.bias'"));
   clip.write_hugging_face("");
   CHECK(contains(message("minilm:" + (clip.folder / "").string()), "has no tensor 'embeddings.token_type_embeddings.weight'"));
+  CHECK_NOTHROW((void)published_bert(1023).open());
+  CHECK(contains(message_of([] { (void)published_bert(1024).open(); }), "rows; the file is cut short, copy it again"));
   fs::rename(clip.folder / "merges.txt", clip.folder / "other.txt");
   CHECK(contains(message_of([&] { (void)clip.open(); }), "has no merges.txt, bpe_simple_vocab_16e6.txt or tokenizer.json"));
   dvla_test::write_bytes(clip.folder / "bpe_simple_vocab_16e6.txt.gz", "x");

@@ -34,6 +34,18 @@ struct meaning_encoder {
 };
 static_assert(dvla::text_encoder<meaning_encoder>);
 
+/// A damaged encoder: NaN for a text that says so.
+struct broken_encoder {
+  [[nodiscard]] std::size_t width() const { return 2; }
+  [[nodiscard]] std::string identity() const { return "toy damage"; }
+  [[nodiscard]] std::vector<float> encode(std::span<std::string const> texts) const {
+    std::vector<float> out;
+    for (auto const& text : texts) out.insert(out.end(), {1, text.find("broken") == std::string::npos ? 0 : std::nanf("")});
+    return out;
+  }
+};
+static_assert(dvla::text_encoder<broken_encoder>);
+
 /// The length of a text and its blanks: enough to know which text was encoded.
 struct counting_encoder {
   [[nodiscard]] std::size_t width() const { return 2; }

@@ -34,12 +34,20 @@ class bank_checker {
  private:
   void add(finding_kind kind, std::string text) { found_.push_back({kind, std::move(text)}); }
 
+  [[nodiscard]] static std::string quoted(std::string const& name) { return concat("'", name, "'"); }
+
   /// "'a', 'b' and 3 more".
-  [[nodiscard]] static std::string some(std::vector<std::string> const& names) {
-    std::size_t const shown = std::min<std::size_t>(names.size(), 8);
-    auto text = list_of(std::span(names).subspan(0, shown));
-    if (names.size() > shown) text += concat(" and ", names.size() - shown, " more");
+  [[nodiscard]] static std::string some(std::vector<std::string> const& items) {
+    std::size_t const shown = std::min<std::size_t>(items.size(), 8);
+    std::string text;
+    for (std::size_t i = 0; i < shown; ++i) text += (i > 0 ? ", " : "") + items[i];
+    if (items.size() > shown) text += concat(" and ", items.size() - shown, " more");
     return text;
+  }
+
+  /// Adds a class once, though several of its vectors are meant: those of a class lie together.
+  static void add_once(std::vector<std::string>& to, std::string const& folder) {
+    if (to.empty() || to.back() != quoted(folder)) to.push_back(quoted(folder));
   }
 
   void sizes() {
@@ -60,7 +68,7 @@ class bank_checker {
 
   void names() {
     std::map<std::string, std::vector<std::string>> same;
-    for (auto const& c : bank_.classes) same[plain_name(c.folder)].push_back(c.folder);
+    for (auto const& c : bank_.classes) same[plain_name(c.folder)].push_back(quoted(c.folder));
     for (auto const& [plain, folders] : same)
       if (folders.size() > 1) add(finding_kind::warning, concat("classes that differ in capitals or '_' alone: ", some(folders)));
     std::vector<std::string> none;
@@ -68,7 +76,7 @@ class bank_checker {
       if (std::none_of(bank_.blocks.begin(), bank_.blocks.end(), [&](bank_block const& b) {
             return b.folder == c.folder && b.support.empty() && b.role != bank_role::nuisance;
           }))
-        none.push_back(c.folder);
+        none.push_back(quoted(c.folder));
     if (!none.empty()) add(finding_kind::error, concat("classes without a vector of their own: ", some(none)));
   }
 
@@ -81,9 +89,9 @@ class bank_checker {
         for (float const x : std::span(b.rows).subspan(r * bank_.width, bank_.width))
           squares += static_cast<double>(x) * static_cast<double>(x);
         if (!std::isfinite(squares))
-          broken.push_back(b.folder);
+          add_once(broken, b.folder);
         else if (squares == 0)
-          zero.push_back(b.folder);
+          add_once(zero, b.folder);
         else
           least = std::min(least, std::sqrt(squares)), most = std::max(most, std::sqrt(squares));
       }
@@ -98,7 +106,7 @@ class bank_checker {
     std::vector<std::string> local, global;
     for (auto const& b : bank_.blocks) {
       if (!b.support.empty() || b.role != bank_role::intrinsic || b.phrases[0].origin != "class name") continue;
-      (b.level == bank_level::local ? local : global).push_back(b.folder);
+      (b.level == bank_level::local ? local : global).push_back(quoted(b.folder));
     }
     if (!local.empty())
       add(finding_kind::note,
@@ -123,7 +131,7 @@ class bank_checker {
       for (std::size_t j = 0; j < i; ++j) {
         double const c = cosine(rows[i].second, rows[j].second);
         sum += c, ++pairs;
-        if (c > 0.98) near.push_back(concat(rows[j].first, " and ", rows[i].first, " (", rounded(c), ")"));
+        if (c > 0.98) near.push_back(concat(quoted(rows[j].first), " and ", quoted(rows[i].first), " (", rounded(c), ")"));
       }
     if (pairs == 0) return;
     double const mean = sum / static_cast<double>(pairs);

@@ -16,13 +16,17 @@ namespace dvla::inline DVLA_ABI {
 
 namespace detail {
 
-/// The two files of a bank, from the path of either or their common path without ending.
+/// The two files of a bank, from the path of either or their common path without ending. Another ending is part of the name.
 struct bank_paths {
   std::filesystem::path vectors, texts;
 
-  explicit bank_paths(std::filesystem::path path) : vectors(path), texts(std::move(path)) {
-    vectors.replace_extension(".safetensors");
-    texts.replace_extension(".json");
+  explicit bank_paths(std::filesystem::path path) {
+    if (path.extension() == ".safetensors" || path.extension() == ".json") path.replace_extension();
+    auto const name = path.filename();
+    expect(!name.empty() && name != "." && name != "..", "'", path.string(), "' names no bank; give NAME.safetensors");
+    vectors = texts = std::move(path);
+    vectors += ".safetensors";
+    texts += ".json";
   }
 };
 
@@ -104,8 +108,15 @@ template <class Enum, std::size_t N>
   return b;
 }
 
+/// Throws where one of the two files is missing beside the other.
+inline void expect_half(std::filesystem::path const& missing, std::filesystem::path const& there) {
+  expect(std::filesystem::is_regular_file(missing), there.string(), " is half a bank: ", missing.string(),
+         " is missing beside it; copy both files, or encode the bank again");
+}
+
 [[nodiscard]] inline semantic_bank read_own_bank(bank_paths const& paths, tensor_archive const& archive) {
   std::string const source = paths.vectors.string();
+  expect_half(paths.texts, paths.vectors);
   auto texts = parse_bounded(paths.texts.string(), read_text(paths.texts));
   semantic_bank bank;
   bank.source = source;
@@ -216,11 +227,26 @@ struct published_place {
 
 }  // namespace detail
 
+/// Throws where NAME.json is there and is no bank's: texts, say, whose place a bank of that name would take.
+inline void expect_place_for_bank(std::filesystem::path const& path) {
+  auto const texts = detail::bank_paths(path).texts;
+  if (!std::filesystem::is_regular_file(texts)) return;
+  nlohmann::json there;
+  try {
+    there = parse_bounded(texts.string(), read_text(texts));
+  } catch (error const&) {
+    return;  // the rest of a bank that was damaged
+  }
+  expect(there.is_object() && there.value("format", nlohmann::json()) == "dvla bank", texts.string(),
+         " is there already and is no bank's; the bank would replace it, give it another name");
+}
+
 /// Writes NAME.safetensors and NAME.json, each complete or not at all and the vectors first: where something ends in between, the
-/// two do not fit and reading says so. `path` is either, or NAME.
+/// two do not fit and reading says so. `path` is either, or NAME. Throws, before anything is written, where NAME.json is no bank's.
 inline void write_bank(std::filesystem::path const& path, semantic_bank const& bank) {
   detail::bank_paths const paths(path);
   detail::expect_sound(bank);
+  expect_place_for_bank(path);
   auto texts = detail::bank_texts(bank);
   try {
     safetensors_writer writer;
@@ -250,6 +276,7 @@ inline void write_bank(std::filesystem::path const& path, semantic_bank const& b
 /// files that do not belong together, and for anything that is no bank.
 [[nodiscard]] inline semantic_bank read_vectors(std::filesystem::path const& path) {
   detail::bank_paths const paths(path);
+  if (path.extension() == ".json") detail::expect_half(paths.vectors, path);
   auto const archive = open_tensors(path.extension() == ".json" ? paths.vectors : path);
   return archive.metadata("dvla.bank") ? detail::read_own_bank(paths, archive) : detail::read_published_bank(archive);
 }

@@ -16,6 +16,10 @@ namespace detail {
 /// What makes a block the same in two banks.
 [[nodiscard]] inline auto block_key(bank_block const& b) { return std::tuple(b.folder, b.support, b.role, b.level); }
 
+[[nodiscard]] inline std::string encoder_of(semantic_bank const& bank) {
+  return bank.encoder.empty() ? "an encoder that is not known" : concat("encoder '", bank.encoder, "'");
+}
+
 /// Rows minus their mean, where asked, and then at unit length, where asked. A zero row stays zero.
 inline void normalise_rows(std::span<float> rows, std::span<double const> mean, bool unit) {
   std::size_t const width = mean.size();
@@ -48,8 +52,8 @@ inline void normalise_rows(std::span<float> rows, std::span<double const> mean, 
   for (auto const& bank : banks) {
     expect(bank.width == out.width, "merge: ", bank.source, " has vectors of width ", bank.width, ", ", banks[0].source, " of ",
            out.width, "; encode both with one encoder");
-    expect(bank.encoder == out.encoder, "merge: ", bank.source, " was made with encoder '", bank.encoder, "', ", banks[0].source,
-           " with '", out.encoder, "'; their vectors cannot be compared, encode both with one encoder");
+    expect(bank.encoder == out.encoder, "merge: ", bank.source, " was made with ", detail::encoder_of(bank), ", ", banks[0].source,
+           " with ", detail::encoder_of(out), "; their vectors cannot be compared, encode both with one encoder");
     out.source += (out.source.empty() ? "" : " + ") + bank.source;
     out.about["merged"].push_back({{"file", bank.source}, {"sha256", bank.hash}, {"about", bank.about}});
     for (auto const& c : bank.classes) {
@@ -75,10 +79,12 @@ inline void normalise_rows(std::span<float> rows, std::span<double const> mean, 
 }
 
 /// Centres (the mean over all classes' rows of a role and level is subtracted) and scales to unit length, as asked. What was done
-/// is kept in `about`.
+/// is kept in `about`. Throws for NaN and infinity, which a mean would carry into every class.
 inline void normalise(semantic_bank& bank, bool centre, bool unit) {
   std::map<std::pair<bank_role, bank_level>, std::pair<std::vector<double>, std::size_t>> sums;
   for (auto const& b : bank.blocks) {
+    expect(std::all_of(b.rows.begin(), b.rows.end(), [](float x) { return std::isfinite(x); }), bank.source, ": class '", b.folder,
+           "' has a vector with NaN or infinite elements; encode it again or leave it out");
     auto& [sum, rows] = sums[{b.role, b.level}];
     sum.resize(bank.width);
     if (!centre || !b.support.empty()) continue;

@@ -35,8 +35,8 @@ struct bank_centre {
 /// Subtracts the centre and scales to unit length, as the transform says.
 inline void transform(class_vectors& vectors, bank_transform how, bank_centre const& centre) {
   auto const each = [&](std::vector<float>& rows, std::vector<float> const& mean) {
-    expect(!how.centre || mean.size() == vectors.width, "semantics: a centre of ", mean.size(), " elements for vectors of ",
-           vectors.width);
+    expect(!how.centre || mean.size() == vectors.width, "semantics: the vectors have ", vectors.width,
+           " elements, the centre of those that the model was trained with ", mean.size(), "; give a bank of the same encoder");
     for (std::size_t begin = 0; begin < rows.size(); begin += vectors.width) {
       double squares = 0;
       for (std::size_t i = 0; i < vectors.width; ++i) {

@@ -108,8 +108,16 @@ class cached_encoder {
     }
   }
 
+  [[nodiscard]] static safetensors_file opened(std::filesystem::path const& path) {
+    try {
+      return safetensors_file(path);
+    } catch (error const& problem) {
+      fail(problem.what(), "; it belongs to a cache of vectors, delete it and its texts are encoded again");
+    }
+  }
+
   void read(std::filesystem::path const& path) const {
-    auto const archive = safetensors_file(path);
+    auto const archive = opened(path);
     auto const& keys = archive.find("keys");
     auto const& vectors = archive.find("vectors");
     bool const fits = archive.metadata("encoder") == identity_ && keys.type == dtype::u8 && vectors.type == dtype::f32 &&

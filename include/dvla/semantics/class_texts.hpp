@@ -133,9 +133,18 @@ using json = nlohmann::json;
   return out;
 }
 
-/// The same, of which something can be made.
+/// The same, of which something can be made; errors name the class.
 [[nodiscard]] inline class_texts sound_texts(std::string const& folder, json const& entry) {
-  auto out = texts_from(folder, entry);
+  expect(entry.is_object(), "class '", folder, "' is ", entry.is_null() ? "" : "a ", entry.type_name(),
+         "; expected {\"attributes\": [...], \"description\": \"...\"}");
+  class_texts out;
+  try {
+    out = texts_from(folder, entry);
+  } catch (json::exception const& problem) {
+    fail("class '", folder, "': ", problem.what(), "; expected {\"attributes\": [...], \"description\": \"...\"}");
+  } catch (error const& problem) {
+    fail("class '", folder, "': ", problem.what());
+  }
   expect(!out.attributes.empty() || !out.description.empty() || !out.failure.empty(), "class '", folder,
          "' has neither attributes nor a description; give one of them");
   return out;
@@ -165,6 +174,8 @@ using json = nlohmann::json;
   text_bank out;
   out.source = path.string();
   auto const parsed = parse_bounded(out.source, read_text(path));
+  expect(!parsed.is_object() || parsed.value("format", nlohmann::json()) != "dvla bank", out.source,
+         " holds a bank's words, not texts; give the file that the bank was encoded from");
   try {
     if (parsed.is_object() && parsed.contains("generator")) out.generator = parsed.at("generator");
     for (auto const& [folder, entry] : parsed.at("classes").items()) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 
 #include <dvla/semantics/bank_file.hpp>
 #include <dvla/semantics/class_texts.hpp>
@@ -51,8 +50,7 @@ class text_rows {
   void encode(std::string const& source) {
     width_ = encoder_.width();
     rows_ = texts_.empty() ? std::vector<float>() : encoder_.encode(std::span<std::string const>(texts_));
-    expect(rows_.size() == texts_.size() * width_, source, ": the encoder gave ", rows_.size(), " numbers for ", texts_.size(),
-           " texts of width ", width_);
+    expect_rows(rows_, texts_, width_, source);
   }
 
   [[nodiscard]] std::span<float const> row(std::string const& text) const {
@@ -110,7 +108,7 @@ class entry_blocks {
       if (found.ok())
         out.push_back({encoded, score, origin});
       else
-        notes_.push_back(concat(who(), ": the attribute '", excerpt(attribute), "' is left out: ", found.reason));
+        notes_.push_back(concat(who(), ": the attribute '", dvla::excerpt(tidy_text(attribute)), "' is left out: ", found.reason));
     };
     if (settings_.from_intrinsic && c_.intrinsic) {
       for (auto const& text : c_.intrinsic->local) add_phrase(text, text, {}, "intrinsic phrase");
@@ -123,7 +121,7 @@ class entry_blocks {
       }
     }
     if (out.empty()) {
-      notes_.push_back(concat(who(), " has no attributes", c_.failure.empty() ? "" : " (" + excerpt(c_.failure, 120) + ")",
+      notes_.push_back(concat(who(), " has no attributes", c_.failure.empty() ? "" : " (" + dvla::excerpt(c_.failure, 120) + ")",
                               ": its name stands for them"));
       out.push_back({class_template(c_.name), {}, "class name"});
     }
@@ -183,9 +181,14 @@ template <text_encoder E>
   bank.width = encoder.width();
   bank.about["generator"] = texts.generator;  // one by one: clang 14 leaks a JSON that a list is assigned to in a template
   bank.about["content"] = to_string(settings.content);
-  std::set<std::string> folders;
+  std::map<std::string, std::size_t> places;
   for (auto const& c : texts.entries) {
-    if (folders.insert(c.folder).second) bank.classes.push_back({c.folder, c.name, detail::to_json(c)});
+    if (places.emplace(c.folder, bank.classes.size()).second) bank.classes.push_back({c.folder, c.name});
+    auto& story = bank.classes[places.at(c.folder)].story;
+    if (c.support.empty())
+      story.update(detail::to_json(c));
+    else
+      story["per_image"][c.support] = detail::to_json(c);
     for (auto& b : detail::entry_blocks(c, settings, out.notes).make()) bank.blocks.push_back(std::move(b));
   }
   detail::text_rows<E> rows(encoder);

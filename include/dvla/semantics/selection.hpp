@@ -77,8 +77,7 @@ struct encoded_texts {
   template <text_encoder E>
   encoded_texts(E const& encoder, std::span<std::string const> texts)
       : width(encoder.width()), values(texts.empty() ? std::vector<float>() : encoder.encode(texts)) {
-    expect(values.size() == texts.size() * width, "selection: the encoder gave ", values.size(), " numbers for ", texts.size(),
-           " texts of width ", width);
+    expect_rows(values, texts, width, "selection");
   }
   [[nodiscard]] std::span<float const> row(std::size_t i) const { return std::span<float const>(values).subspan(i * width, width); }
 };
@@ -131,7 +130,7 @@ class selector {
       if (found.ok())
         out_.candidates.push_back(std::move(text));
       else
-        drop(excerpt(text), found.fault, std::move(found.reason));
+        drop(dvla::excerpt(text), found.fault, std::move(found.reason));
     }
   }
 
@@ -260,6 +259,7 @@ template <text_encoder E>
                                                     E const& encoder, selection_settings const& settings = {},
                                                     std::span<float const> others = {}) {
   expect(settings.k > 0, "selection: 0 attributes were asked for; give at least 1");
+  expect(!std::isnan(settings.duplicate) && !std::isnan(settings.foreign), "selection: a threshold that is no number cannot be");
   return detail::selector<E>(name, encoder, settings, others).run(candidates);
 }
 

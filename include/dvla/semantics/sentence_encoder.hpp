@@ -104,6 +104,9 @@ class sentence_encoder {
     tokenizer_ = std::make_unique<wordpiece_tokenizer>(vocabulary, wordpiece_options{lower_case_}, source);
     expect(tokenizer_->size() <= model_->config().vocabulary, source, " has ", tokenizer_->size(), " tokens, the model's table ",
            model_->config().vocabulary, " rows; they belong to different models");
+    constexpr std::size_t padding = 1024;  // tables are rounded up to some power of two, no further
+    expect(tokenizer_->size() + padding > model_->config().vocabulary, source, " has ", tokenizer_->size(),
+           " tokens, the model's table ", model_->config().vocabulary, " rows; the file is cut short, copy it again");
     std::string all;
     for (auto const& token : vocabulary) all += token + '\n';
     vocabulary_hash_ = sha256_hex(all).substr(0, 16);

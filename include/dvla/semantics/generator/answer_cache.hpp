@@ -104,16 +104,19 @@ class answer_cache {
     return result;
   }
 
+  /// Makes the folder and tries it, before anything is paid for. Throws where it cannot be written.
+  void prepare() const {
+    make(folder_);
+    atomic_file const trial(folder_ / "trial");
+  }
+
   /// Keeps an answer, and notes its key in the provenance. Throws where the folder cannot be written.
   void keep(entry_key const& key, std::string const& identity, generation_result& result) const {
     nlohmann::json const entry{{"format", detail::answer_format}, {"key", key.hash},          {"identity", identity},
                                {"request", key.request},          {"raw", result.raw},        {"reply", result.reply},
                                {"provenance", result.provenance}, {"time", detail::utc_now()}};
     auto const path = path_of(key);
-    std::error_code problem;
-    std::filesystem::create_directories(path.parent_path(), problem);
-    expect(!problem, "the cache's folder ", path.parent_path().string(), " cannot be made: ", problem.message(),
-           "; give another folder");
+    make(path.parent_path());
     write_atomically(path, entry.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     mark(result, key, false);
   }
@@ -125,6 +128,12 @@ class answer_cache {
   }
 
  private:
+  static void make(std::filesystem::path const& folder) {
+    std::error_code problem;
+    std::filesystem::create_directories(folder, problem);
+    expect(!problem, "the cache's folder ", folder.string(), " cannot be made: ", problem.message(), "; give another folder");
+  }
+
   std::filesystem::path folder_;
 };
 

@@ -60,6 +60,7 @@ class cached_generator {
       }
     };
     if (!work.requests.empty()) {
+      cache_.prepare();
       std::vector<bool> taken(work.requests.size());
       auto const answers = source_.generate(
           work.requests, [&](std::size_t i, generation_result const& result) { take(i, result), taken[i] = true; });
