@@ -125,7 +125,8 @@ void add_pretrain(CLI::App& app, cli::pretrain_options& o) {
   app.add_option("--mixup", o.mixup, "Mixup's alpha; 0: off")->capture_default_str();
   app.add_option("--cutmix", o.cutmix, "CutMix's alpha; 0: off")->capture_default_str();
   app.add_option("--drop-path", o.drop_path, "rate at the last block (published: 0.5)")->capture_default_str();
-  app.add_option("--augment", o.augment, "published (resized crop, flip, RandAugment), pretrain (resized crop, flip, colours), crop (padded window, flip), none")
+  app.add_option("--augment", o.augment,
+                 "published (resized crop, flip, RandAugment), pretrain (resized crop, flip, colours), crop (padded window, flip), none")
       ->check(CLI::IsMember({"published", "pretrain", "crop", "none", "episodic-cifar"}))
       ->capture_default_str();
   app.add_option("--smallest-area", o.smallest_area, "of a resized crop (published: 0.08)")->capture_default_str();
@@ -232,7 +233,8 @@ int run(int count, char** words) {
     cli::expect_one_process("dvla meta-train");
     cli::make_model(model_name(meta.model, meta.checkpoint), meta.compute)->meta_train(meta);
   }
-  if (app.got_subcommand("evaluate")) cli::make_model(model_name(evaluate.model, evaluate.checkpoint), evaluate.compute)->evaluate(evaluate);
+  if (app.got_subcommand("evaluate"))
+    cli::make_model(model_name(evaluate.model, evaluate.checkpoint), evaluate.compute)->evaluate(evaluate);
   if (app.got_subcommand("semantics")) cli::run_semantics(app, semantics);
   if (app.got_subcommand("info")) cli::info(info);
   if (app.got_subcommand("convert")) cli::convert(convert);
