@@ -234,8 +234,8 @@ void report(job const& work, generate_options const& o) {
               work.requests.size(), rejected, failed.size());
   if (failed.empty()) return;
   std::string text = dvla::concat(failed.size(), " without ", o.level == "description" ? "description" : "attributes",
-                                  "; the class's name stands for them. Ask again with the same command (with another --seed, kept answers are\n"
-                                  "asked for anew), or go on:");
+                                  "; the class's name stands for them. Ask again with the same command (with another --seed, kept answers\n"
+                                  "are asked for anew), or go on:");
   for (auto const& f : failed) text += "\n  " + f;
   throw incomplete{std::move(text)};
 }
