@@ -78,7 +78,8 @@ class dvla_rl<Config, T>::detail_episode {
            query_count(), " queries cannot be shared evenly by ", way, " classes");
     if constexpr (in_one_batch)
       expect(!context_.training() && options_.semantics == semantics_scope::episode,
-             "episode: supports and queries pass in one batch only outside training and with semantics of the whole episode");
+             "episode: supports and queries pass in one batch only outside training and with semantics of the whole episode; give them "
+             "apart, as episode_tokens");
     expect(semantics_.global.shape()[0] == way && semantics_.local.shape()[0] % way == 0, "episode: semantics of ", way,
            " classes are needed, but there are ", semantics_.global.shape()[0], " global and ", semantics_.local.shape()[0],
            " local vectors; give one global vector a class and the same number of local ones for each");

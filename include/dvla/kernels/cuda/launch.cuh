@@ -31,6 +31,7 @@ __device__ DVLA_INLINE void await_predecessors() {
   release_successors();
 }
 
+/// What start() and start_together() share. Together: all blocks run at once, or the launch fails.
 template <class... Parameters, class... Arguments>
 void start_with(cuda_queue& queue, char const* doing, bool together, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                 std::size_t shared_bytes, Arguments const&... arguments) {
