@@ -1,11 +1,14 @@
 // Products that end in an epilogue: every one against what it is composed of, and every element finished once.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 #include <vector>
 
-#include <dvla/kernels/cuda/gemm_with.cuh>
+#include <dvla/kernels/cuda/gemm_evaluate.cuh>
 
 #include "device_buffer.hpp"
 #include "gemm_trial.hpp"
@@ -106,14 +109,15 @@ TEST_CASE_TEMPLATE("Products with a bias, and with a gelu", K, in_double, strict
         return buffer.intact() ? std::vector<T>(all.begin() + static_cast<std::ptrdiff_t>(shift), all.end()) : std::vector<T>();
       };
       c.run(store_biased<T>{biased.data() + shift, c.columns, bias.data()});
-      c.run(store_gelu<T>{z.data() + shift, y.data() + shift, c.columns, bias.data()});
-      c.run(store_gelu<T>{nullptr, only.data(), c.columns, bias.data()});
+      c.run(store_gelu<T, true, true>{y.data() + shift, c.columns, z.data() + shift, bias.data()});
+      c.run(store_gelu<T, false, true>{only.data(), c.columns, nullptr, bias.data()});
       CHECK(relative_error(part(biased), z_expected) <= K::bound);
       CHECK(same_bits(part(z), part(biased)));
       CHECK(relative_error(part(y), y_expected) <= K::bound);
       CHECK(same_bits(part(y), only.get()));
-      c.run(store_gelu<T>{z.data() + shift, nullptr, c.columns, nullptr});
+      c.run(store_gelu<T, true, false>{y.data() + shift, c.columns, z.data() + shift});
       CHECK(relative_error(part(z), c.each([&](auto, auto, double sum, auto) { return scale * sum; })) <= K::bound);
+      CHECK(relative_error(part(y), c.each([&](auto, auto, double sum, auto) { return gelu_of(scale * sum); })) <= K::bound);
     }
   });
 }
@@ -151,4 +155,137 @@ TEST_CASE_TEMPLATE("Products through the slope of a gelu", K, in_double, strict,
     c.run(store_gelu_gradient<T>{z.data(), z.data(), c.columns});  // in place
     CHECK(same_bits(z.get(), d.get()));
   });
+}
+
+/// Few rows and so many that a team takes some three times, columns of one block and of several, k of one stage and of many.
+template <class K, class Check>
+void for_stationary_products(Check check) {
+  for (sizes const s : {sizes{1, 48, 8}, sizes{33, 96, 384}, sizes{197, 240, 200}, sizes{5000, 1536, 16}}) {
+    if (small_tests() && s.m > 1000) continue;
+    CAPTURE(s.m);
+    check(completed<K>(s, {.trans_b = true}), std::true_type{});
+    check(completed<K>(s, {.trans_b = false, .alpha = 2}), std::false_type{});
+  }
+}
+
+TEST_CASE_TEMPLATE("Products whose right operand stays in shared memory", K, rounded, halves) {
+  using T = typename K::operand;
+  basic_cuda<K::arithmetic> const device;
+  for_stationary_products<K>([&](auto const& c, auto trans_b) {
+    auto const problem = c.product.problem(nullptr);
+    auto const run = [&](auto const& epilogue) {
+      REQUIRE(gemm_cuda::can_be_stationary<T>(problem, *device.queue, epilogue));
+      gemm_cuda::multiply_stationary<decltype(trans_b)::value>(device, problem, epilogue);
+    };
+    device_buffer<int> calls(std::vector<int>(c.rows * c.columns, 0));
+    run(count_calls{calls.data(), c.columns, true});
+    CHECK(calls.get() == std::vector<int>(c.rows * c.columns, 1));
+    CHECK(calls.intact());
+
+    device_buffer<typename K::A> bias(c.bias);
+    device_buffer<T> z(c.x.size()), y(c.x.size()), x(c.x), d(c.x.size());
+    auto const sum_of = [&](std::size_t j, double sum) { return problem.alpha * sum + c.bias[j]; };
+    run(store_gelu<T, true, true>{y.data(), c.columns, z.data(), bias.data()});
+    CHECK(z.intact());
+    CHECK(y.intact());
+    CHECK(relative_error(z.get(), c.each([&](auto, std::size_t j, double sum, auto) { return sum_of(j, sum); })) <= K::bound);
+    CHECK(relative_error(y.get(), c.each([&](auto, std::size_t j, double sum, auto) { return gelu_of(sum_of(j, sum)); })) <= K::bound);
+    run(store_gelu_gradient<T>{d.data(), x.data(), c.columns});
+    CHECK(d.intact());
+    CHECK(relative_error(d.get(), c.each([&](auto, auto, double sum, std::size_t i) {
+      return problem.alpha * sum * gelu_slope(as_double(c.x[i]));
+    })) <= K::bound);
+    run(store_residual<T>{x.data(), x.data(), c.columns});  // in place
+    CHECK(x.intact());
+    CHECK(relative_error(x.get(), c.each([&](auto, auto, double sum, std::size_t i) {
+      return as_double(c.x[i]) + problem.alpha * sum;
+    })) <= K::bound);
+  });
+}
+
+TEST_CASE_TEMPLATE("Integers are multiplied exactly by a right operand that stays", K, rounded, halves) {
+  using T = typename K::operand;
+  for (bool const trans_b : {false, true}) {
+    completed<K> const c({1000, 96, 24}, {.trans_b = trans_b, .integers = true});
+    device_buffer<T> y(c.x.size());
+    basic_cuda<K::arithmetic> const device;
+    store_biased<T> const epilogue{y.data(), c.columns};
+    if (trans_b) gemm_cuda::multiply_stationary<true>(device, c.product.problem(nullptr), epilogue);
+    else gemm_cuda::multiply_stationary<false>(device, c.product.problem(nullptr), epilogue);
+    CHECK(y.intact());
+    auto const found = y.get();
+    std::size_t differences = 0;
+    for (std::size_t i = 0; i < found.size(); ++i)
+      differences += as_double(found[i]) == as_double(static_cast<T>(static_cast<float>(c.product.product()[i]))) ? 0 : 1;
+    CHECK(differences == 0);
+  }
+}
+
+TEST_CASE("What cannot stay in shared memory is known") {
+  basic_cuda<precision::bf16> const device;
+  completed<halves> const c({100, 96, 64}, {});
+  store_biased<bfloat16> const epilogue{nullptr, 96};
+  auto const can = [&](auto change) {
+    auto problem = c.product.problem(nullptr);
+    change(problem);
+    return gemm_cuda::can_be_stationary<bfloat16>(problem, *device.queue, epilogue);
+  };
+  CHECK(can([](auto&) {}));
+  CHECK(!can([](auto& p) { p.trans_a = true; }));
+  CHECK(!can([](auto& p) { p.batch = 2; }));
+  CHECK(!can([](auto& p) { p.n = 90; }));
+  CHECK(!can([](auto& p) { p.lda = 65; }));
+  CHECK(!can([](auto& p) { p.b += 1; }));
+  CHECK(!can([](auto& p) { p.k = 100000; }));
+  CHECK(!gemm_cuda::should_be_stationary<bfloat16>(c.product.problem(nullptr), *device.queue, epilogue));
+}
+
+/// As models meet them: large enough to be done at once, and small.
+TEST_CASE_TEMPLATE("A gelu behind a product, and its derivative, at every size", K, in_double, strict, rounded, halves) {
+  using T = typename K::operand;
+  using A = typename K::A;
+  using rows = gemm_cuda::row_elements<T>;
+  using row = gemm_cuda::row_elements<A>;
+  basic_cuda<K::arithmetic> const device;
+  for (sizes const s : {sizes{4200, 1536, 16}, sizes{49, 96, 24}, sizes{17, 33, 7}}) {
+    if (small_tests() && s.m > 1000) continue;
+    CAPTURE(s.m);
+    completed<K> const c(s, {.trans_b = true}), back(s, {.trans_b = false});
+    device_buffer<A> bias(c.bias);
+    device_buffer<T> z(c.x.size()), y(c.x.size()), only(c.x.size()), x(c.x), d(c.x.size());
+    std::array<std::ptrdiff_t, 2> const matrix{static_cast<std::ptrdiff_t>(c.columns), 1}, repeated{0, 1};
+    auto const evaluate_to = [&](T* sums, T* to, bool biased) {
+      auto const problem = c.product.problem(sums);
+      bound::target<T, bound::inner::unit, 2> const target{to, matrix};
+      using sum = bound::operation<op::add, rows, row>;
+      if (biased)
+        gemm_evaluate(device, problem, bound::operation<op::gelu, sum>{{sum{{rows{sums, matrix}, row{bias.data(), repeated}}}}}, target);
+      else
+        gemm_evaluate(device, problem, bound::operation<op::gelu, rows>{{rows{sums, matrix}}}, target);
+    };
+    auto const plain = c.each([&](auto, auto, double sum, auto) { return sum; });
+    auto const gelu = c.each([&](auto, auto, double sum, auto) { return gelu_of(sum); });
+    auto const biased_gelu = c.each([&](auto, std::size_t j, double sum, auto) { return gelu_of(sum + c.bias[j]); });
+    // In bfloat16 a pass reads sums that were rounded.
+    double const bound = std::is_same_v<T, bfloat16> ? 2 * K::bound : K::bound;
+    evaluate_to(z.data(), y.data(), false);
+    CHECK(z.intact());
+    CHECK(y.intact());
+    CHECK(relative_error(z.get(), plain) <= K::blas_bound);
+    CHECK(relative_error(y.get(), gelu) <= std::max(bound, K::blas_bound));
+    evaluate_to(only.data(), only.data(), false);
+    CHECK(only.intact());
+    CHECK(relative_error(only.get(), gelu) <= std::max(bound, K::blas_bound));
+    evaluate_to(z.data(), y.data(), true);
+    CHECK(relative_error(y.get(), biased_gelu) <= std::max(bound, K::blas_bound));
+    evaluate_to(only.data(), only.data(), true);
+    CHECK(relative_error(only.get(), biased_gelu) <= std::max(bound, K::blas_bound));
+
+    auto problem = back.product.problem(nullptr);
+    gemm_gelu_gradient(device, problem, static_cast<T const*>(x.data()), d.data());
+    CHECK(d.intact());
+    CHECK(relative_error(d.get(), back.each([&](auto, auto, double sum, std::size_t i) {
+      return sum * gelu_slope(as_double(back.x[i]));
+    })) <= std::max(bound, K::blas_bound));
+  }
 }

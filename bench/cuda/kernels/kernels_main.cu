@@ -1,12 +1,13 @@
 // kernels_cuda [KIND]: median times of single kernels on a card at the shapes of Visformer-Tiny 224, as replayed graphs over inputs
 // that stay in cache, in microseconds: of all kinds or of attention, convolution, normalisation or product.
+#include <array>
+#include <cstddef>
 #include <cstdio>
 #include <string_view>
 
 #include <dvla/kernels/cuda/attention.cuh>
 #include <dvla/kernels/cuda/attention_backward.cuh>
 #include <dvla/kernels/cuda/conv.cuh>
-#include <dvla/kernels/cuda/gemm.cuh>
 #include <dvla/kernels/cuda/gemm_evaluate.cuh>
 #include <dvla/kernels/cuda/memory.cuh>
 #include <dvla/kernels/cuda/norm.cuh>
@@ -47,12 +48,20 @@ void product(char const* name, std::size_t m, std::size_t n, std::size_t k) {
       device, [&] { gemm(device, forward); }, 20);
   double const own = timing::median_ms(
       device, [&] { gemm_own(device, forward); }, 20);
+  std::array<std::ptrdiff_t, 2> const matrix{static_cast<std::ptrdiff_t>(n), 1};
+  using elements = bound::elements<T, bound::inner::unit, 2>;
+  auto kept = forward;
+  kept.c = z.data();
   double const gelu = timing::median_ms(
       device,
       [&] {
-        gemm_with(device, forward, store_gelu<T>{z.data(), c.data(), n});
+        gemm_evaluate(device, kept, bound::operation<op::gelu, elements>{{elements{z.data(), matrix}}},
+                      bound::target<T, bound::inner::unit, 2>{c.data(), matrix});
       },
       20);
+  gemm_problem<T> const back{m, n, k, a.data(), k, false, b.data(), n, false, nullptr, n};  // as the map behind it has it
+  double const slope = timing::median_ms(
+      device, [&] { gemm_gelu_gradient(device, back, static_cast<T const*>(z.data()), c.data()); }, 20);
   gemm_problem<T> input{m, k, n, c.data(), n, false, b.data(), k, false, a.data(), k};
   double const library_input = timing::median_ms(
       device, [&] { gemm(device, input); }, 20);
@@ -65,8 +74,9 @@ void product(char const* name, std::size_t m, std::size_t n, std::size_t k) {
       device, [&] { gemm(device, weight); }, 20);
   double const own_weight = timing::median_ms(
       device, [&] { gemm_own(device, weight); }, 20);
-  std::printf("%-5s %6zu x %4zu x %4zu  forward %6.1f own %6.1f gelu %6.1f | input %6.1f own %6.1f | weight %6.1f own %6.1f us\n",
-              name, m, n, k, 1e3 * library, 1e3 * own, 1e3 * gelu, 1e3 * library_input, 1e3 * own_input, 1e3 * library_weight,
+  std::printf("%-5s %6zu x %4zu x %4zu  forward %6.1f own %6.1f gelu %6.1f its gradient %6.1f"
+              " | input %6.1f own %6.1f | weight %6.1f own %6.1f us\n",
+              name, m, n, k, 1e3 * library, 1e3 * own, 1e3 * gelu, 1e3 * slope, 1e3 * library_input, 1e3 * own_input, 1e3 * library_weight,
               1e3 * own_weight);
 }
 

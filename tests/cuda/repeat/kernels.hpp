@@ -6,7 +6,7 @@
 #include <dvla/kernels/cuda/attention_backward.cuh>
 #include <dvla/kernels/cuda/conv.cuh>
 #include <dvla/kernels/cuda/cross_entropy.cuh>
-#include <dvla/kernels/cuda/gemm.cuh>
+#include <dvla/kernels/cuda/gemm_evaluate.cuh>
 #include <dvla/kernels/cuda/layer_norm.cuh>
 #include <dvla/kernels/cuda/norm.cuh>
 #include <dvla/kernels/cuda/reduce.cuh>
@@ -125,10 +125,11 @@ class kernel_tasks {
       gemm_problem<T> const forward{rows, out, in, x->data(), in, false, w->data(), in, true, y, out};
       gemm(on, forward);
       gemm_with(on, forward, store_biased<T>{biased, out, bias->data()});
-      gemm_with(on, forward, store_gelu<T>{before, gelu, out, bias->data()});
+      gemm_with(on, forward, store_gelu<T, true, true>{gelu, out, before, bias->data()});
       gemm_with(on, forward,
                 store_residual<T>{residual, old->data(), out, bias->data(), kept->data(), kernels::detail::divisor(rows_of_image)});
-      gemm_with(on, forward, store_gelu_gradient<T>{slope, z->data(), out});
+      gemm_gelu_gradient(on, gemm_problem<T>{rows, out, in, x->data(), in, false, w->data(), out, false, nullptr, out},
+                         static_cast<T const*>(z->data()), slope);
       gemm(on, gemm_problem<T>{rows, in, out, z->data(), out, false, w->data(), in, false, dx, in});
       gemm_problem<T, float> weight{out, in, rows, z->data(), out, true, x->data(), in, false, dw, in};
       gemm(on, weight);

@@ -75,6 +75,7 @@ class cuda_queue {
     cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     cuda_check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, card), "asking for the multiprocessors");
     cuda_check(cudaDeviceGetAttribute(&generation_, cudaDevAttrComputeCapabilityMajor, card), "asking for the compute capability");
+    cuda_check(cudaDeviceGetAttribute(&shared_memory_, cudaDevAttrMaxSharedMemoryPerBlockOptin, card), "asking for the shared memory");
     if (cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS)
       fail("cuBLASLt could not be started; check that its library fits the driver");
     blas_workspace_ = cuda_memory::allocate(blas_workspace_bytes);
@@ -104,6 +105,8 @@ class cuda_queue {
   [[nodiscard]] int card() const { return card_; }
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
   [[nodiscard]] int multiprocessors() const { return multiprocessors_; }
+  /// Bytes that a block may ask for.
+  [[nodiscard]] std::size_t shared_memory() const { return static_cast<std::size_t>(shared_memory_); }
   [[nodiscard]] cublasLtHandle_t blas() const { return blas_; }
   [[nodiscard]] void* blas_workspace() const { return blas_workspace_; }
   static constexpr std::size_t blas_workspace_bytes = std::size_t{32} << 20;  // NVIDIA's recommendation for Hopper
@@ -149,7 +152,7 @@ class cuda_queue {
  private:
   struct side_queue;  // side_queue.cuh
 
-  int card_, multiprocessors_ = 0, generation_ = 0;
+  int card_, multiprocessors_ = 0, generation_ = 0, shared_memory_ = 0;
   bool records_steps_ = true;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;

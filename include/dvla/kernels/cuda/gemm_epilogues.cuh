@@ -5,6 +5,8 @@
 //   takes_packets<N>()             on the host: whether finish<N> may be called, at any row and any multiple of N as column, that is,
 //                                  whether the rows it reads and stores are aligned to accesses of N elements
 //   prefetch(row, column)          on the device, if there is one: asks for what finish reads there, early
+//   load<N>(row, column)           on the device, if there is one: what finish reads there; finish then also takes it as its last
+//                                  argument, so that a kernel has many such reads under way at once
 // Rows of all matrices here are `ld` elements apart.
 #pragma once
 
@@ -74,24 +76,25 @@ struct store_biased {
   }
 };
 
-/// z = sums + bias and y = gelu(z), the exact one, of z as it is before it is rounded to Y. Any of bias, z and y may be null.
-template <class Y>
+/// y = gelu(sums + bias), the exact one, of numbers that are not rounded to Y; Keeps: and z = sums + bias. Without Biased there is
+/// no bias.
+template <class Y, bool Keeps, bool Biased>
 struct store_gelu {
   using A = arithmetic_t<Y>;
-  Y* z;
   Y* y;
   std::size_t ld;
+  Y* z = nullptr;
   A const* bias = nullptr;
 
   template <int N>
   [[nodiscard]] bool takes_packets() const {
-    return detail::rows_allow_packets<N>(z, ld) && detail::rows_allow_packets<N>(y, ld) && allows_packets<N>(bias);
+    return detail::rows_allow_packets<N>(y, ld) && detail::rows_allow_packets<N>(z, ld) && allows_packets<N>(bias);
   }
   template <int N>
-  __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums) const {
-    auto const value = detail::with_bias(sums, bias, column);
-    if (z != nullptr) store_packet(z + row * ld + column, value);
-    if (y != nullptr) store_packet(y + row * ld + column, op::gelu::apply(value));
+  __device__ void finish(std::size_t row, std::size_t column, packet<A, N> sums) const {
+    if constexpr (Biased) sums = sums + load_packet<A, N>(bias + column);
+    if constexpr (Keeps) store_packet(z + row * ld + column, sums);
+    store_packet(y + row * ld + column, op::gelu::apply(sums));
   }
 };
 
@@ -114,10 +117,18 @@ struct store_residual {
   }
   __device__ void prefetch(std::size_t row, std::size_t column) const { tensor_core::prefetch(x + row * ld + column); }
   template <int N>
-  __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums) const {
+  [[nodiscard]] __device__ raw_packet<Y, N> load(std::size_t row, std::size_t column) const {
+    return load_raw<N>(x + row * ld + column);
+  }
+  template <int N>
+  __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums, raw_packet<Y, N> const& base) const {
     A const factor = kept == nullptr ? A(1) : kept[rows_per_sample.quotient(static_cast<std::uint32_t>(row))];
-    auto const base = load_packet<A, N>(x + row * ld + column);
-    store_packet(y + row * ld + column, base + packet<A, N>(factor) * detail::with_bias(sums, bias, column));
+    auto const branch = packet<A, N>(factor) * detail::with_bias(sums, bias, column);
+    store_packet(y + row * ld + column, base.template as<A>() + branch);
+  }
+  template <int N>
+  __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums) const {
+    finish<N>(row, column, sums, load<N>(row, column));
   }
 };
 
@@ -135,9 +146,16 @@ struct store_gelu_gradient {
   }
   __device__ void prefetch(std::size_t row, std::size_t column) const { tensor_core::prefetch(z + row * ld + column); }
   template <int N>
+  [[nodiscard]] __device__ raw_packet<Y, N> load(std::size_t row, std::size_t column) const {
+    return load_raw<N>(z + row * ld + column);
+  }
+  template <int N>
+  __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums, raw_packet<Y, N> const& at) const {
+    store_packet(d + row * ld + column, op::gelu::derivative<0>(sums, sums, at.template as<A>()));
+  }
+  template <int N>
   __device__ void finish(std::size_t row, std::size_t column, packet<A, N> const& sums) const {
-    auto const at = load_packet<A, N>(z + row * ld + column);
-    store_packet(d + row * ld + column, op::gelu::derivative<0>(sums, sums, at));
+    finish<N>(row, column, sums, load<N>(row, column));
   }
 };
 

@@ -1,8 +1,8 @@
 // A product completed by an expression on its elements, and the product that ends before a GELU.
 //
-// On an H100 cuBLASLt's product followed by a pass over memory is faster than the library's own kernel with the expression in it,
-// but for two cases: a sum with a tensor or a row vector, which cuBLASLt adds by itself, and the derivative of a GELU, which saves a
-// pass of three tensors (bench/results/cuda_kernels.md).
+// On an H100 cuBLASLt's product followed by a pass over memory is faster than the library's own kernels with the expression in them,
+// but for two cases (bench/results/cuda_kernels.md): a sum with a tensor or a row vector, which cuBLASLt adds by itself; and a GELU
+// or its derivative behind a product of so many rows that the other operand can stay where it is (gemm_stationary.cuh).
 #pragma once
 
 #include <dvla/kernels/cuda/elementwise.cuh>
@@ -13,13 +13,15 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace gemm_cuda {
 
-/// The sum of a product and something in rows of their own or in one for all: what cuBLASLt can add itself.
+/// Rows of their own, or one for all: what a product's sums are to an expression, and what may be added to them.
+template <class T>
+using row_elements = bound::elements<T, bound::inner::unit, 2>;
+
+/// The sum of a product and something in rows: what cuBLASLt can add itself.
 template <class Bound, class T>
 inline constexpr bool is_sum = false;
 template <class T>
-inline constexpr bool
-    is_sum<bound::operation<op::add, bound::elements<T, bound::inner::unit, 2>, bound::elements<T, bound::inner::unit, 2>>, T> =
-        true;
+inline constexpr bool is_sum<bound::operation<op::add, row_elements<T>, row_elements<T>>, T> = true;
 
 /// x + product or product + row vector at once; false if that cannot be done.
 template <precision P, class T, class Bound>
@@ -41,6 +43,43 @@ template <precision P, class T, class Bound>
   return false;
 }
 
+/// y = gelu(product + bias) at once, with the product at p.c where that is not y's memory; false if that cannot be done well.
+template <bool Biased, precision P, class T>
+[[nodiscard]] bool gelu_at_once(basic_cuda<P> const& device, gemm_problem<T> const& p, T* y, arithmetic_t<T> const* bias) {
+  if (p.c == y) return try_stationary<true>(device, p, store_gelu<T, false, Biased>{y, p.ldc, nullptr, bias});
+  return try_stationary<true>(device, p, store_gelu<T, true, Biased>{y, p.ldc, p.c, bias});
+}
+
+/// The expressions of that form.
+template <precision P, class T>
+[[nodiscard]] bool finish_gelu(basic_cuda<P> const& device, gemm_problem<T> const& p,
+                               bound::operation<op::gelu, row_elements<T>> const& gelu, T* y) {
+  return dvla::detail::get<0>(gelu.children).data == p.c && gelu_at_once<false>(device, p, y, nullptr);
+}
+template <precision P, class T>
+[[nodiscard]] bool finish_gelu(
+    basic_cuda<P> const& device, gemm_problem<T> const& p,
+    bound::operation<op::gelu, bound::operation<op::add, row_elements<T>, row_elements<arithmetic_t<T>>>> const& gelu, T* y) {
+  auto const& sum = dvla::detail::get<0>(gelu.children);
+  auto const& row = dvla::detail::get<1>(sum.children);
+  bool const fits = dvla::detail::get<0>(sum.children).data == p.c && row.strides[0] == 0;
+  if constexpr (std::is_same_v<T, arithmetic_t<T>>)
+    if (row.data == p.c) return false;
+  return fits && gelu_at_once<true>(device, p, y, row.data);
+}
+template <precision P, class T, class Bound>
+[[nodiscard]] bool finish_gelu(basic_cuda<P> const&, gemm_problem<T> const&, Bound const&, T*) {
+  return false;
+}
+
+/// g gelu'(z).
+struct through_gelu : op::uses_all {
+  template <class V>
+  DVLA_HD DVLA_INLINE static V apply(V g, V z) {
+    return op::gelu::derivative<0>(g, g, z);
+  }
+};
+
 }  // namespace gemm_cuda
 
 /// How an epilogue reads the sums of a product: where they lie, at p.c.
@@ -54,17 +93,23 @@ template <precision P, class T, class Bound>
 void gemm_evaluate(basic_cuda<P> const& device, gemm_problem<T> const& p, Bound const& expression,
                    bound::target<T, bound::inner::unit, 2> const& out) {
   if (gemm_cuda::add_by_blas(device, p, expression, out.data)) return;
+  if (out.strides[0] == static_cast<std::ptrdiff_t>(p.ldc) && gemm_cuda::finish_gelu(device, p, expression, out.data)) return;
   gemm(device, p);
   evaluate<arithmetic_t<T>>(device, std::array{p.m, p.n}, expression, out);
 }
 
 /// dz = product * gelu'(z), element by element: the gradient before a GELU from the product that gives the one after it. p.c is
-/// not used; z and dz have its shape, rows p.ldc apart. On tensor cores only: elsewhere cuBLASLt's product is far faster.
+/// not used; z and dz have its shape, rows p.ldc apart.
 template <precision P, class T>
-requires(std::is_same_v<T, bfloat16> ||
-         (std::is_same_v<T, float> && P != precision::f32)) void gemm_gelu_gradient(basic_cuda<P> const& device,
-                                                                                    gemm_problem<T> const& p, T const* z, T* dz) {
-  gemm_with(device, p, store_gelu_gradient<T>{dz, z, p.ldc});
+void gemm_gelu_gradient(basic_cuda<P> const& device, gemm_problem<T> p, T const* z, T* dz) {
+  using rows = gemm_cuda::row_elements<T>;
+  if (gemm_cuda::try_stationary<false>(device, p, store_gelu_gradient<T>{dz, z, p.ldc})) return;
+  p.c = dz;
+  gemm(device, p);
+  std::array<std::ptrdiff_t, 2> const strides{static_cast<std::ptrdiff_t>(p.ldc), 1};
+  evaluate<arithmetic_t<T>>(device, std::array{p.m, p.n},
+                            bound::operation<gemm_cuda::through_gelu, rows, rows>{{rows{dz, strides}, rows{z, strides}}},
+                            bound::target<T, bound::inner::unit, 2>{dz, strides});
 }
 
 }  // namespace kernels

@@ -69,16 +69,17 @@ __device__ DVLA_INLINE void finish_rows(tile_arguments<T> const& p, Epilogue con
   }
 }
 
-/// Has what the epilogue will read of a tile brought near while the tile is computed, if it says how.
+/// Has what the epilogue will read of a tile at (first_row, first_column) brought near while the tile is computed, if it says how.
+/// By Threads neighbouring threads; `before` counts the rows of earlier members of the batch.
 template <int Rows, int Columns, int Threads, class T, class Epilogue>
-__device__ DVLA_INLINE void prefetch_rows(tile_arguments<T> const& p, Epilogue const& epilogue, tile_place const& place) {
+__device__ DVLA_INLINE void prefetch_rows(tile_arguments<T> const& p, Epilogue const& epilogue, int first_row, int first_column,
+                                          std::size_t before = 0) {
   if constexpr (requires { epilogue.prefetch(std::size_t{}, std::size_t{}); }) {
     constexpr int lanes = 64 / static_cast<int>(sizeof(T)), steps = (Columns + lanes - 1) / lanes;
 #pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < Rows * steps; i += Threads) {
-      int const row = place.row + i / steps, column = place.column + i % steps * lanes;
-      if (row < p.m && column < p.n)
-        epilogue.prefetch(place.first_row + static_cast<std::size_t>(row), static_cast<std::size_t>(column));
+    for (int i = static_cast<int>(threadIdx.x % Threads); i < Rows * steps; i += Threads) {
+      int const row = first_row + i / steps, column = first_column + i % steps * lanes;
+      if (row < p.m && column < p.n) epilogue.prefetch(before + static_cast<std::size_t>(row), static_cast<std::size_t>(column));
     }
   }
 }

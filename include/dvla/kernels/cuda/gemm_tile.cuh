@@ -134,47 +134,41 @@ struct tensor_stages {
   static constexpr int bytes = ring_bytes > sums_bytes ? ring_bytes : sums_bytes;
 };
 
-/// A warp's part of a tile, in fragments.
-template <class T, class Tile>
+/// A warp's sums, in fragments: blocks of 16 rows and of 16 columns.
+template <class T, int RowBlocks, int ColumnBlocks>
 struct warp_sums {
-  static constexpr int row_blocks = Tile::warp_rows / 16, column_blocks = Tile::warp_columns / 16;
-  static constexpr int warps_a_row = Tile::columns / Tile::warp_columns;
-  float at[row_blocks][2 * column_blocks][4] = {};
+  float at[RowBlocks][2 * ColumnBlocks][4] = {};
 
-  __device__ static int first_row() { return static_cast<int>(threadIdx.x / 32) / warps_a_row * Tile::warp_rows; }
-  __device__ static int first_column() { return static_cast<int>(threadIdx.x / 32) % warps_a_row * Tile::warp_columns; }
-
-  /// Adds the products of one stage.
-  template <class Stages>
-  __device__ DVLA_INLINE void add(std::uint32_t stage) {
+  /// Adds the products of one stage: of the left operand from `row`, and of the right one from `column`.
+  template <class Left, class Right>
+  __device__ DVLA_INLINE void add(std::uint32_t left, int row, std::uint32_t right, int column) {
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
-      std::uint32_t a[row_blocks][4], b[column_blocks][4];
+      std::uint32_t a[RowBlocks][4], b[ColumnBlocks][4];
 #pragma unroll
-      for (int j = 0; j < column_blocks; ++j)
-        Stages::right::template load<false>(b[j], stage + Stages::left::bytes, first_column() + 16 * j, step);
+      for (int j = 0; j < ColumnBlocks; ++j) Right::template load<false>(b[j], right, column + 16 * j, step);
 #pragma unroll
-      for (int i = 0; i < row_blocks; ++i) Stages::left::template load<true>(a[i], stage, first_row() + 16 * i, step);
+      for (int i = 0; i < RowBlocks; ++i) Left::template load<true>(a[i], left, row + 16 * i, step);
 #pragma unroll
-      for (int i = 0; i < row_blocks; ++i)
+      for (int i = 0; i < RowBlocks; ++i)
 #pragma unroll
-        for (int j = 0; j < 2 * column_blocks; ++j)
+        for (int j = 0; j < 2 * ColumnBlocks; ++j)
           tensor_core::multiply_add<T>(at[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
     }
   }
 
-  /// To the block's tile in shared memory.
-  __device__ DVLA_INLINE void store(float* tile) const {
+  /// To shared memory, in rows of Pitch.
+  template <int Pitch>
+  __device__ DVLA_INLINE void store(float* to) const {
     int const lane = static_cast<int>(threadIdx.x % 32);
-    float* const own = tile + (first_row() + lane / 4) * Tile::pitch + first_column() + lane % 4 * 2;
+    float* const own = to + lane / 4 * Pitch + lane % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < row_blocks; ++i)
+    for (int i = 0; i < RowBlocks; ++i)
 #pragma unroll
-      for (int j = 0; j < 2 * column_blocks; ++j)
+      for (int j = 0; j < 2 * ColumnBlocks; ++j)
 #pragma unroll
         for (int half = 0; half < 2; ++half)
-          *reinterpret_cast<float2*>(own + (16 * i + 8 * half) * Tile::pitch + 8 * j) =
-              make_float2(at[i][j][2 * half], at[i][j][2 * half + 1]);
+          *reinterpret_cast<float2*>(own + (16 * i + 8 * half) * Pitch + 8 * j) = make_float2(at[i][j][2 * half], at[i][j][2 * half + 1]);
   }
 };
 
@@ -201,20 +195,24 @@ __global__ void __launch_bounds__(Tile::threads, Tile::resident)
     if (i < count) copy(i);
     tensor_core::copies_commit();
   }
-  prefetch_rows<Tile::rows, Tile::columns, Tile::threads>(p, epilogue, place);
-  warp_sums<T, Tile> sums;
+  prefetch_rows<Tile::rows, Tile::columns, Tile::threads>(p, epilogue, place.row, place.column, place.first_row);
+  constexpr int warps_a_row = Tile::columns / Tile::warp_columns;
+  int const warp = static_cast<int>(threadIdx.x / 32);
+  int const row = warp / warps_a_row * Tile::warp_rows, column = warp % warps_a_row * Tile::warp_columns;
+  warp_sums<T, Tile::warp_rows / 16, Tile::warp_columns / 16> sums;
 #pragma unroll 1
   for (int i = 0; i < count; ++i) {
     tensor_core::copies_wait<Tile::stages - 2>();
     __syncthreads();  // stage i is there, and nobody reads stage i - 1 any more
     if (i + Tile::stages - 1 < count) copy(i + Tile::stages - 1);
     tensor_core::copies_commit();
-    sums.template add<stages>(memory + static_cast<std::uint32_t>(i % Tile::stages * stages::stage_bytes));
+    std::uint32_t const stage = memory + static_cast<std::uint32_t>(i % Tile::stages * stages::stage_bytes);
+    sums.template add<typename stages::left, typename stages::right>(stage, row, stage + stages::left::bytes, column);
   }
   tensor_core::copies_wait<0>();
   __syncthreads();
   float* const tile = reinterpret_cast<float*>(gemm_memory);
-  sums.store(tile);
+  sums.template store<Tile::pitch>(tile + row * Tile::pitch + column);
   __syncthreads();
   finish_rows<Tile::columns, Tile::pitch, Tile::threads>(p, epilogue, tile, place.first_row + static_cast<std::size_t>(place.row),
                                                          place.column, ::min(Tile::rows, p.m - place.row));

@@ -7,6 +7,7 @@
 
 #include <dvla/kernels/cuda/gemm_epilogues.cuh>
 #include <dvla/kernels/cuda/gemm_plan.cuh>
+#include <dvla/kernels/cuda/gemm_stationary.cuh>
 #include <dvla/kernels/cuda/launch.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -105,6 +106,7 @@ void gemm_with(basic_cuda<P> const& device, gemm_problem<T, R> const& p, Epilogu
   static_assert(std::is_trivially_copyable_v<Epilogue>, "gemm_with: an epilogue is copied to the card as it is");
   expect(p.beta == 0, "gemm_with: beta is ", p.beta, " but C is not read here; let the epilogue add it, and set beta to 0");
   expect(p.epilogue.apply == nullptr, "gemm_with: an epilogue on the host cannot run on the card; pass a device epilogue instead");
+  if (gemm_cuda::try_stationary<true>(device, p, epilogue) || gemm_cuda::try_stationary<false>(device, p, epilogue)) return;
   gemm_cuda::multiply<gemm_cuda::fused_choice<P, T>>(device, p, epilogue);
 }
 

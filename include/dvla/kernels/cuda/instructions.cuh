@@ -35,6 +35,12 @@ __device__ DVLA_INLINE void copies_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
+/// Waits until Count threads of the block have come here with the same number, 1 to 15.
+template <int Count>
+__device__ DVLA_INLINE void await_threads(int number) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "n"(Count) : "memory");
+}
+
 /// Asks for the line of 128 bytes at an address of global memory to be brought near.
 __device__ DVLA_INLINE void prefetch(void const* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 

@@ -15,7 +15,7 @@ namespace kernels::tensor_core {
 template <precision P, class T>
 inline constexpr bool takes = std::is_same_v<T, bfloat16> || (std::is_same_v<T, float> && P == precision::tf32);
 
-using instructions::as_tf32, instructions::copies_commit, instructions::copies_wait, instructions::copy_async;
+using instructions::as_tf32, instructions::await_threads, instructions::copies_commit, instructions::copies_wait, instructions::copy_async;
 using instructions::load_matrices, instructions::load_matrices_transposed, instructions::load_word, instructions::multiply_add;
 using instructions::prefetch, instructions::shared_address, instructions::store_words;
 
