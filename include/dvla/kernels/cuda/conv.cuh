@@ -48,6 +48,22 @@ inline void expect_countable(conv_geometry const& g) {
   return g.out_height() * g.stride != g.height || g.out_width() * g.stride != g.width;
 }
 
+/// A grouped convolution, for those channels a group that there are kernels for; false for others.
+template <precision P, class E, class Complete, class Finish>
+[[nodiscard]] bool in_groups(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight, Complete const& complete,
+                             Finish const& finish) {
+  if (grouped_fits<24>(g)) return run_grouped<24>(device, g, x, weight, complete, finish), true;
+  if (grouped_fits<16>(g)) return run_grouped<16>(device, g, x, weight, complete, finish), true;
+  return false;
+}
+/// The same with a bias and what lies at `old` added, unless these are null.
+template <precision P, class E, class Finish>
+[[nodiscard]] bool in_groups(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight, float const* bias,
+                             E const* old, Finish const& finish) {
+  if (bias == nullptr && old == nullptr) return in_groups(device, g, x, weight, as_they_are{}, finish);
+  return in_groups(device, g, x, weight, with_bias_and_old<E>{bias, old}, finish);
+}
+
 /// conv_forward on the tensor cores; false if none of their kernels takes the geometry.
 template <precision P, class E>
 [[nodiscard]] bool forward_on_tensor_cores(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight,
@@ -56,8 +72,7 @@ template <precision P, class E>
   if (stem_fits<stem_7x7>(g, x)) return run_stem<stem_7x7>(device, g, x, weight, bias, y), true;
   if (stem_fits<stem_3x3>(g, x)) return run_stem<stem_3x3>(device, g, x, weight, bias, y), true;
   if (!aligned(x, weight)) return false;
-  if (grouped_fits<24, E>(g)) return run_grouped<24>(device, g, x, weight, bias, y, false), true;
-  if (grouped_fits<16, E>(g)) return run_grouped<16>(device, g, x, weight, bias, y, false), true;
+  if (in_groups(device, g, x, weight, bias, static_cast<E const*>(nullptr), store_image<E>{y})) return true;
   gemm_pass const pass = gemm_pass::forward(g);
   if (gemm_fits<E>(pass)) return run_gemm(device, pass, x, weight, bias, y, false), true;
   return false;
@@ -69,16 +84,12 @@ template <precision P, class E>
                                                   E* dx, bool accumulate) {
   bool const by_channel = g.stride == 1;
   if (!aligned(dy, dx) || !(by_channel || is_patches(g))) return false;
-  bool const in_24 = grouped_fits<24, E>(g), in_16 = grouped_fits<16, E>(g);
   gemm_pass const pass = by_channel ? gemm_pass::backward(g) : gemm_pass::backward_patches(g);
-  if (!in_24 && !in_16 && !gemm_fits<E>(pass)) return false;
+  if (!grouped_fits<24>(g) && !grouped_fits<16>(g) && !gemm_fits<E>(pass)) return false;
   detail::device_scratch<E> const filters(device, g.out_channels * g.taps());
   turn_filters(device, g, weight, filters.data(), by_channel);
-  if (in_24)
-    run_grouped<24>(device, g, dy, filters.data(), nullptr, dx, accumulate);
-  else if (in_16)
-    run_grouped<16>(device, g, dy, filters.data(), nullptr, dx, accumulate);
-  else
+  E const* const old = accumulate ? dx : nullptr;
+  if (!in_groups(device, g, dy, static_cast<E const*>(filters.data()), nullptr, old, store_image<E>{dx}))
     run_gemm(device, pass, dy, filters.data(), nullptr, dx, accumulate);
   return true;
 }
@@ -135,11 +146,9 @@ void conv_forward_gelu(basic_cuda<P> const& device, conv_geometry const& g, X co
   if (g.batch == 0 || g.out_channels == 0) return;
   if constexpr (conv::on_tensor_cores<P, X>) {
     conv::expect_countable(g);
-    if (conv::aligned(x, weight, y, activated)) {
-      conv::gelu_finish<X> const finish{activated, nullptr};
-      if (conv::grouped_fits<24, X>(g)) return conv::run_grouped<24>(device, g, x, weight, bias, y, false, finish);
-      if (conv::grouped_fits<16, X>(g)) return conv::run_grouped<16>(device, g, x, weight, bias, y, false, finish);
-    }
+    if (conv::aligned(x, weight, y, activated) &&
+        conv::in_groups(device, g, x, weight, bias, static_cast<X const*>(nullptr), conv::store_image_gelu<X>{y, activated}))
+      return;
   }
   if (y == nullptr) y = activated;
   conv_forward(device, g, x, weight, bias, y);
@@ -171,16 +180,11 @@ requires(conv::on_tensor_cores<P, X>) void conv_backward_input_gelu(basic_cuda<P
                                                                     std::type_identity_t<X> const* z, std::type_identity_t<X>* dz) {
   if (g.batch == 0 || g.in_channels == 0) return;
   conv::expect_countable(g);
-  bool const in_24 = conv::grouped_fits<24, X>(g);
-  if (conv::aligned(dy, weight, z, dz) && (in_24 || conv::grouped_fits<16, X>(g))) {
+  if (conv::aligned(dy, weight, z, dz) && (conv::grouped_fits<24>(g) || conv::grouped_fits<16>(g))) {
     detail::device_scratch<X> const filters(device, g.out_channels * g.taps());
     conv::turn_filters(device, g, weight, filters.data(), true);
-    conv::gelu_finish<X> const finish{nullptr, z};
-    if (in_24)
-      conv::run_grouped<24>(device, g, dy, filters.data(), nullptr, dz, false, finish);
-    else
-      conv::run_grouped<16>(device, g, dy, filters.data(), nullptr, dz, false, finish);
-    return;
+    X const* const turned = filters.data();
+    if (conv::in_groups(device, g, dy, turned, conv::as_they_are{}, conv::store_image_slope<X>{dz, z})) return;
   }
   conv_backward_input(device, g, dy, weight, dz, false);
   conv::multiply_gelu_gradient(device, g.batch * g.height * g.width * g.in_channels, z, dz);

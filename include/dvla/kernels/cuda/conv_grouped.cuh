@@ -1,92 +1,66 @@
-// 3x3 convolutions in small groups on the tensor cores: an image's band of rows is read once into shared memory, with the rows
-// above and below, and every group of channels is a product of pixels x 9 taps x channels with a filter that fits beside it.
+// 3x3 convolutions in small groups on the tensor cores: every group of channels is a product of pixels x 9 taps x channels with a
+// filter. A block keeps the filters of a slice of the channels in shared memory. Each of its teams of four warps walks down images by
+// itself, whose rows pass through a ring: so some teams compute while others wait for memory, and the rows of a step are on their
+// way while the step before it is computed and stored.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
-#include <dvla/expr/operations.hpp>
 #include <dvla/kernels/conv_geometry.hpp>
-#include <dvla/kernels/cuda/conv_mma.cuh>
-#include <dvla/kernels/cuda/conv_weights.cuh>
+#include <dvla/kernels/cuda/conv_grouped_finish.cuh>
+#include <dvla/kernels/cuda/conv_grouped_results.cuh>
+#include <dvla/kernels/cuda/conv_grouped_rows.cuh>
 #include <dvla/kernels/cuda/device.cuh>
 #include <dvla/kernels/cuda/launch.cuh>
-#include <dvla/kernels/cuda/packet.cuh>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
-
-/// The geometry (kernel 3, stride 1, padding 1, as many channels in as out) and how images are cut into bands.
-struct grouped_sizes {
-  int height, width, channels, groups, band_rows, bands, items;  // an item is a band of an image
-
-  grouped_sizes(conv_geometry const& g, int rows)
-      : height(static_cast<int>(g.height)),
-        width(static_cast<int>(g.width)),
-        channels(static_cast<int>(g.in_channels)),
-        groups(static_cast<int>(g.groups)),
-        band_rows(std::min(rows, height)),
-        bands((height + band_rows - 1) / band_rows),
-        items(static_cast<int>(g.batch) * bands) {
-    band_rows = (height + bands - 1) / bands;  // as even as can be
-  }
-};
-
-/// How a block with D channels a group works: on `groups` groups, a slice of the channels, each by `parts` warps.
-template <class E, int D>
-struct grouped_tile {
-  static constexpr int warps = 8, threads = 32 * warps, groups = sizeof(E) == 2 ? 4 : 2, parts = warps / groups;
-  static constexpr int group_chunks = D / chunk<E>, slice_chunks = groups * group_chunks;
-  static constexpr int tiles = 4, part_pixels = 16 * tiles, pixels = parts * part_pixels;  // of the forward pass
-  static constexpr int pitch = slice_chunks | 1;                                           // chunks from pixel to pixel
-  static constexpr int row_chunks = 3 * group_chunks, filter_chunks = 3 * row_chunks, filter_pitch = filter_chunks | 1;
-  static constexpr int filter_bytes = groups * D * filter_pitch * 16;
-};
-
-/// Starts copying rows [first - 1, first + rows + 1) of an image's slice, with a column of zeros on either side, to
-/// [row][width + 2][Pitch] chunks. `valid` chunks of the slice exist, the others are zeros.
-template <class E, int Chunks, int Pitch>
-__device__ void load_band(grouped_sizes const& s, E const* image, int first, int rows, int valid, unsigned to) {
-  int const row_chunks = (s.width + 2) * Chunks;
-  int row = thread_number() / row_chunks, at = thread_number() % row_chunks;
-  while (row < rows + 2) {
-    int const pixel = at / Chunks, c = at % Chunks, y = first + row - 1, x = pixel - 1;
-    bool const inside = static_cast<unsigned>(y) < static_cast<unsigned>(s.height) &&
-                        static_cast<unsigned>(x) < static_cast<unsigned>(s.width) && c < valid;
-    copy_async(to + static_cast<unsigned>((row * (s.width + 2) + pixel) * Pitch + c) * 16,
-               inside ? image + (y * s.width + x) * s.channels + c * chunk<E> : image, inside);
-    for (at += static_cast<int>(blockDim.x); at >= row_chunks; ++row) at -= row_chunks;
-  }
-}
 
 /// Starts copying the filters of the slice's groups: a row of filter_pitch chunks for every output channel.
 template <class E, int D>
 __device__ void load_filters(E const* weight, int valid_channels, unsigned to) {
   using tile = grouped_tile<E, D>;
-  for (int i = static_cast<int>(threadIdx.x); i < tile::groups * D * tile::filter_chunks; i += tile::threads) {
+  for (int i = static_cast<int>(threadIdx.x); i < tile::groups * D * tile::filter_chunks; i += static_cast<int>(blockDim.x)) {
     int const channel = i / tile::filter_chunks, c = i % tile::filter_chunks;
     bool const inside = channel < valid_channels;
     copy_async(to + static_cast<unsigned>(channel * tile::filter_pitch + c) * 16, inside ? weight + i * chunk<E> : weight, inside);
   }
 }
 
-/// sums += the patches of this warp's 64 pixels of the band times the filters of its group, one row of three taps after the other.
+/// Rounds the filters to tf32, once for all their uses.
 template <class E, int D>
-__device__ DVLA_INLINE void multiply_band(float (&sums)[4][D / 8][4], unsigned filters, unsigned band, int width, int pixels) {
+__device__ void round_filters(uint4* filters) {
+  if constexpr (std::is_same_v<E, float>) {
+    for (int i = static_cast<int>(threadIdx.x); i < grouped_tile<E, D>::filter_bytes / 16; i += static_cast<int>(blockDim.x)) {
+      uint4 const words = filters[i];
+      filters[i] = make_uint4(as_tf32(words.x), as_tf32(words.y), as_tf32(words.z), as_tf32(words.w));
+    }
+    __syncthreads();
+  }
+}
+
+/// sums += the patches of this warp's pixels times the filters of its group, one row of three taps after the other. `slot`: where the
+/// first row that is read lies in the ring.
+template <class E, int D>
+__device__ DVLA_INLINE void multiply_rows(float (&sums)[grouped_tile<E, D>::tiles][D / 8][4], grouped_walk const& s, unsigned filters,
+                                          unsigned ring, int slot) {
   using tile = grouped_tile<E, D>;
-  int const thread = thread_number(), lane = thread % 32, warp = thread / 32;
-  int const group = warp % tile::groups, part = warp / tile::groups;
+  unsigned const lane = lane_number(), group = team_warp() % tile::groups, part = team_warp() / tile::groups;
   bool const upper = lane >= 16;  // these lanes give the addresses of the second chunk of a pair
-  unsigned const row_bytes = static_cast<unsigned>((width + 2) * tile::pitch) * 16;
+  auto const row_bytes = static_cast<unsigned>(s.row_bytes<tile>()), ring_bytes = static_cast<unsigned>(s.ring_bytes<tile>());
   unsigned const next_tap = upper ? (tile::pitch - tile::group_chunks) * 16 : 0;
   unsigned patch[tile::tiles];
 #pragma unroll
   for (int i = 0; i < tile::tiles; ++i) {
-    int const pixel = ::min(part * tile::part_pixels + 16 * i + lane % 16, pixels - 1);
-    patch[i] = band + static_cast<unsigned>(pixel / width) * row_bytes +
-               static_cast<unsigned>(pixel % width * tile::pitch + group * tile::group_chunks + (upper ? 1 : 0)) * 16;
+    unsigned const pixel = ::min(part * tile::part_pixels + 16 * i + lane % 16, static_cast<unsigned>(s.rows * s.columns - 1));
+    unsigned const row = s.by_columns.quotient(pixel), column = pixel - row * static_cast<unsigned>(s.columns);
+    patch[i] = ring + (static_cast<unsigned>(slot) + row) * row_bytes +
+               (column * tile::pitch + group * tile::group_chunks + (upper ? 1 : 0)) * 16;
+    if (patch[i] >= ring + ring_bytes) patch[i] -= ring_bytes;
   }
-  unsigned filter = filters + static_cast<unsigned>((group * D + lane % 8) * tile::filter_pitch + lane / 8 % 2) * 16;
+  unsigned filter = filters + ((group * D + lane % 8) * tile::filter_pitch + lane / 8 % 2) * 16;
 #pragma unroll 1
   for (int row = 0; row < 3; ++row) {
 #pragma unroll
@@ -97,10 +71,7 @@ __device__ DVLA_INLINE void multiply_band(float (&sums)[4][D / 8][4], unsigned f
           static_cast<unsigned>(tap * tile::pitch + c) * 16 + (c + 1 < tile::group_chunks || !pair ? 0 : next_tap);
       unsigned b[D / 8][2];
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        load_matrices(b[n], filter + static_cast<unsigned>(n * 8 * tile::filter_pitch + j) * 16);
-        round_operand<E>(b[n]);
-      }
+      for (int n = 0; n < D / 8; ++n) load_matrices(b[n], filter + static_cast<unsigned>(n * 8 * tile::filter_pitch + j) * 16);
 #pragma unroll
       for (int i = 0; i < tile::tiles; ++i) {
         unsigned a[4];
@@ -116,119 +87,90 @@ __device__ DVLA_INLINE void multiply_band(float (&sums)[4][D / 8][4], unsigned f
     }
     filter += tile::row_chunks * 16;
 #pragma unroll
-    for (int i = 0; i < tile::tiles; ++i) patch[i] += row_bytes;
+    for (int i = 0; i < tile::tiles; ++i) {
+      patch[i] += row_bytes;
+      if (patch[i] >= ring + ring_bytes) patch[i] -= ring_bytes;
+    }
   }
 }
 
-/// Adds the bias and, to accumulate, what `y` holds at the band's first pixel and the group's first channel; puts the results
-/// in shared memory at `staged`, [pixel][pitch].
-template <class E, int D>
-__device__ DVLA_INLINE void stage_results(float (&sums)[4][D / 8][4], float const* bias, E const* y, int channels, int pixels,
-                                          E* staged) {
-  using tile = grouped_tile<E, D>;
-  int const thread = thread_number(), lane = thread % 32, part = thread / 32 / tile::groups;
-#pragma unroll
-  for (int i = 0; i < tile::tiles; ++i)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      int const pixel = part * tile::part_pixels + 16 * i + 8 * half + lane / 4;
-      if (pixel >= pixels) continue;
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        int const channel = 8 * n + lane % 4 * 2;
-        float result[2] = {sums[i][n][2 * half], sums[i][n][2 * half + 1]};
-        if (bias != nullptr) result[0] += bias[channel], result[1] += bias[channel + 1];
-        if (y != nullptr) {
-          E const* const old = y + pixel * channels + channel;
-          result[0] += static_cast<float>(old[0]), result[1] += static_cast<float>(old[1]);
-        }
-        store_pair(staged + pixel * tile::pitch * chunk<E> + channel, result[0], result[1]);
-      }
-    }
-}
-
-/// What becomes of a finished result, beside being stored: its GELU is stored too, or it is a GELU's gradient on the way to what is
-/// before the GELU. Null pointers ask for nothing.
-template <class E>
-struct gelu_finish {
-  E* gelu = nullptr;          // where gelu(y) goes; y itself may be null then
-  E const* before = nullptr;  // z of y = d gelu(z): y gelu'(z) is stored instead
-
-  /// Stores 16 bytes of results at an offset of y.
-  __device__ void store(E* y, std::size_t offset, uint4 const* results) const {
-    constexpr int n = chunk<E>;
-    if (gelu == nullptr && before == nullptr) {
-      *reinterpret_cast<uint4*>(y + offset) = *results;
-      return;
-    }
-    auto value = load_packet<float, n>(reinterpret_cast<E const*>(results));
-    if (before != nullptr) value = op::gelu::derivative<0>(value, value, load_packet<float, n>(before + offset));
-    if (y != nullptr) store_packet(y + offset, value);
-    if (gelu != nullptr) store_packet(gelu + offset, op::gelu::apply(value));
-  }
-};
-
-template <class E, int D>
-__global__ void __launch_bounds__(256, 2) grouped_kernel(grouped_sizes const s, E const* x, E const* weight, float const* bias,
-                                                         E* y, bool accumulate, gelu_finish<E> const finish) {
+template <class E, int D, class Complete, class Finish>
+__global__ void __launch_bounds__(grouped_tile<E, D>::team* grouped_tile<E, D>::most_teams, 1)
+    grouped_kernel(__grid_constant__ grouped_walk const s, E const* x, E const* weight, Complete complete,
+                   __grid_constant__ Finish const finish) {
   detail::await_predecessors();
   using tile = grouped_tile<E, D>;
   extern __shared__ uint4 grouped_memory[];
-  uint4* const band_memory = grouped_memory + tile::filter_bytes / 16;
-  unsigned const filters = shared_address(grouped_memory), band = filters + tile::filter_bytes;
+  int const teams = static_cast<int>(blockDim.x) / tile::team, team = static_cast<int>(threadIdx.x) / tile::team;
+  uint4* const ring_memory = grouped_memory + (tile::filter_bytes + team * s.ring_bytes<tile>()) / 16;
+  unsigned const filters = shared_address(grouped_memory), ring = shared_address(ring_memory);
   int const slices = (s.groups + tile::groups - 1) / tile::groups, slice = static_cast<int>(blockIdx.x) % slices;
-  int const workers = static_cast<int>(gridDim.x) / slices, first_channel = slice * tile::groups * D;
-  int const valid_channels = ::min(tile::groups * D, s.channels - first_channel), valid = valid_channels / chunk<E>;
+  int const first_channel = slice * tile::groups * D, valid_channels = ::min(tile::groups * D, s.channels - first_channel);
+  int const valid = valid_channels / chunk<E>;
   int const group_channel = static_cast<int>(threadIdx.x) / 32 % tile::groups * D;  // of this warp, in the slice
-  bool const has_group = group_channel < valid_channels;
+  if constexpr (requires { complete.bias; })
+    if (complete.bias != nullptr) complete.bias += first_channel;
   load_filters<E, D>(weight + static_cast<std::size_t>(first_channel) * 9 * D, valid_channels, filters);
-  for (int item = static_cast<int>(blockIdx.x) / slices; item < s.items; item += workers) {
-    int const image = item / s.bands, first = item % s.bands * s.band_rows, rows = ::min(s.band_rows, s.height - first);
-    int const pixels = rows * s.width;
-    std::size_t const image_start = static_cast<std::size_t>(image) * s.height * s.width * s.channels + first_channel;
-    load_band<E, tile::slice_chunks, tile::pitch>(s, x + image_start, first, rows, valid, band);
+
+  int const walkers = static_cast<int>(gridDim.x) / slices * teams, walker = static_cast<int>(blockIdx.x) / slices * teams + team;
+  auto const first_of = [&](int w) { return static_cast<int>(static_cast<long long>(s.images()) * s.steps * w / walkers); };
+  int left = first_of(walker + 1) - first_of(walker);
+  grouped_step step = grouped_step::of(s, first_of(walker));
+  row_ring<E, D> rows(x + first_channel, valid, ring, step);
+  if (left > 0) rows.copy(s, step.first_read(s) + s.rows + 2);
+  copies_commit();
+  copies_wait<0>();
+  __syncthreads();
+  round_filters<E, D>(grouped_memory);
+  auto const await_team = [&] { instructions::await_threads<tile::team>(1 + team); };
+  for (int slot = 0; left > 0; --left) {
+    grouped_step const next = step.next(s);
+    if (left > 1) rows.copy(s, next.first_read(s) + s.rows + 2);
     copies_commit();
-    copies_wait<0>();
-    __syncthreads();
+    step_results<E, D> const results(s, step, slot, first_channel);
     float sums[tile::tiles][D / 8][4] = {};
-    multiply_band<E, D>(sums, filters, band, s.width, pixels);
-    __syncthreads();  // the band has been read: its memory takes the results
-    std::size_t const start = image_start + first * s.width * s.channels;
-    if (has_group)
-      stage_results<E, D>(sums, bias == nullptr ? nullptr : bias + first_channel + group_channel,
-                          accumulate ? y + start + group_channel : nullptr, s.channels, pixels,
-                          reinterpret_cast<E*>(band_memory) + group_channel);
-    __syncthreads();
-    for (int i = thread_number(); i < pixels * tile::slice_chunks; i += tile::threads) {
-      int const pixel = i / tile::slice_chunks, c = i % tile::slice_chunks;
-      if (c < valid) finish.store(y, start + pixel * s.channels + c * chunk<E>, band_memory + pixel * tile::pitch + c);
-    }
-    __syncthreads();
+    multiply_rows<E, D>(sums, s, filters, ring, slot);
+    await_team();  // the rows above have been read: their memory takes the results
+    if (group_channel < valid_channels) results.gather(sums, complete, ring_memory);
+    result_chunks<E, D> const chunks(results, valid);
+    read_chunks<E, D, Finish> const read(finish, chunks, results.start);
+    await_team();
+    chunks.for_each([&](unsigned i) {
+      auto const values = load_raw<chunk<E>>(reinterpret_cast<E const*>(ring_memory + chunks.place[i]));
+      if constexpr (Finish::reads) finish.template finish<chunk<E>>(results.start + chunks.offset[i], values, read.at[i]);
+      else finish.template finish<chunk<E>>(results.start + chunks.offset[i], values);
+    });
+    copies_wait<0>();
+    await_team();  // the next rows are there, and the results have left
+    slot += next.first_read(s) - step.first_read(s);
+    if (slot >= s.ring_rows()) slot -= s.ring_rows();
+    step = next;
   }
 }
 
-/// y = (accumulate ? y : 0) + the convolution of x with weight (channels, 3, 3, D), plus bias unless that is null.
-template <int D, precision P, class E>
-void run_grouped(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight, float const* bias, E* y,
-                 bool accumulate, gelu_finish<E> const& finish = {}) {
+/// The convolution of x with weight (channels, 3, 3, D), its sums completed by `complete` and stored by `finish`
+/// (conv_grouped_finish.cuh).
+template <int D, precision P, class E, class Complete, class Finish>
+void run_grouped(basic_cuda<P> const& device, conv_geometry const& g, E const* x, E const* weight, Complete const& complete,
+                 Finish const& finish) {
   using tile = grouped_tile<E, D>;
-  std::size_t const row_bytes = (g.width + 2) * tile::pitch * 16;
-  std::size_t const rows = std::min(tile::pixels / g.width, (shared_budget - tile::filter_bytes) / row_bytes - 2);
-  grouped_sizes const s(g, static_cast<int>(rows));
-  std::size_t const bytes = tile::filter_bytes + static_cast<std::size_t>(s.band_rows + 2) * row_bytes;
-  int const slices = (s.groups + tile::groups - 1) / tile::groups;
-  int const workers = std::min(s.items, std::max(1, 2 * device.queue->multiprocessors() / slices));
-  allow_shared(grouped_kernel<E, D>, bytes);
-  detail::start(*device.queue, "running a grouped convolution", grouped_kernel<E, D>, static_cast<unsigned>(slices * workers),
-                tile::threads, bytes, s, x, weight, bias, y, accumulate, finish);
+  grouped_walk const s(g, tile{});
+  int const slices = (s.groups + tile::groups - 1) / tile::groups, steps = s.images() * s.steps;
+  int const most_blocks = std::max(1, device.queue->multiprocessors() / slices);  // of a slice
+  int const fitting = (static_cast<int>(device.queue->shared_memory()) - tile::filter_bytes) / s.ring_bytes<tile>();
+  int const teams = std::clamp((steps + most_blocks - 1) / most_blocks, 1, std::clamp(fitting, 1, tile::most_teams));
+  int const blocks = std::min(most_blocks, (steps + teams - 1) / teams);
+  auto const bytes = static_cast<std::size_t>(tile::filter_bytes + teams * s.ring_bytes<tile>());
+  allow_shared(grouped_kernel<E, D, Complete, Finish>, bytes);
+  detail::start(*device.queue, "running a grouped convolution", grouped_kernel<E, D, Complete, Finish>,
+                static_cast<unsigned>(slices * blocks), static_cast<unsigned>(teams * tile::team), bytes, s, x, weight, complete, finish);
 }
 
-/// Whether run_grouped does it, given operands aligned to 16 bytes: the filters and at least one row with its neighbours fit.
-template <int D, class E>
+/// Whether run_grouped does it, given operands aligned to 16 bytes.
+template <int D>
 [[nodiscard]] bool grouped_fits(conv_geometry const& g) {
-  using tile = grouped_tile<E, D>;
   return g.groups > 1 && g.group_in() == D && g.group_out() == D && g.kernel_h == 3 && g.kernel_w == 3 && g.stride == 1 &&
-         g.padding == 1 && g.width <= tile::pixels && tile::filter_bytes + 3 * (g.width + 2) * tile::pitch * 16 <= shared_budget;
+         g.padding == 1;
 }
 
 }  // namespace kernels::conv

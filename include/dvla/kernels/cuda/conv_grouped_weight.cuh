@@ -11,6 +11,38 @@
 namespace dvla::inline DVLA_ABI {
 namespace kernels::conv {
 
+/// The geometry (kernel 3, stride 1, padding 1, as many channels in as out) and how images are cut into bands.
+struct band_sizes {
+  int height, width, channels, groups, band_rows, bands, items;  // an item is a band of an image
+
+  band_sizes(conv_geometry const& g, int rows)
+      : height(static_cast<int>(g.height)),
+        width(static_cast<int>(g.width)),
+        channels(static_cast<int>(g.in_channels)),
+        groups(static_cast<int>(g.groups)),
+        band_rows(std::min(rows, height)),
+        bands((height + band_rows - 1) / band_rows),
+        items(static_cast<int>(g.batch) * bands) {
+    band_rows = (height + bands - 1) / bands;  // as even as can be
+  }
+};
+
+/// Starts copying rows [first - 1, first + rows + 1) of an image's slice, with a column of zeros on either side, to
+/// [row][width + 2][Pitch] chunks. `valid` chunks of the slice exist, the others are zeros.
+template <class E, int Chunks, int Pitch>
+__device__ void load_band(band_sizes const& s, E const* image, int first, int rows, int valid, unsigned to) {
+  int const row_chunks = (s.width + 2) * Chunks;
+  int row = thread_number() / row_chunks, at = thread_number() % row_chunks;
+  while (row < rows + 2) {
+    int const pixel = at / Chunks, c = at % Chunks, y = first + row - 1, x = pixel - 1;
+    bool const inside = static_cast<unsigned>(y) < static_cast<unsigned>(s.height) &&
+                        static_cast<unsigned>(x) < static_cast<unsigned>(s.width) && c < valid;
+    copy_async(to + static_cast<unsigned>((row * (s.width + 2) + pixel) * Pitch + c) * 16,
+               inside ? image + (y * s.width + x) * s.channels + c * chunk<E> : image, inside);
+    for (at += static_cast<int>(blockDim.x); at >= row_chunks; ++row) at -= row_chunks;
+  }
+}
+
 /// How a block works on the filters of `groups` groups, (9 taps x D) x D numbers each: by octets of 8 inputs of one tap, two to a
 /// tile of the tensor cores' 16 rows, which are divided among `parts` warps.
 template <class E, int D>
@@ -114,7 +146,7 @@ __device__ DVLA_INLINE void write_filters(float const (&sums)[grouped_weight_til
 }
 
 template <class E, int D>
-__global__ void __launch_bounds__(256, 2) grouped_weight_kernel(grouped_sizes const s, E const* x, E const* dy, float* parts) {
+__global__ void __launch_bounds__(256, 2) grouped_weight_kernel(band_sizes const s, E const* x, E const* dy, float* parts) {
   detail::await_predecessors();
   using tile = grouped_weight_tile<E, D>;
   extern __shared__ uint4 grouped_memory[];
@@ -147,7 +179,7 @@ void run_grouped_weight(basic_cuda<P> const& device, conv_geometry const& g, E c
   using tile = grouped_weight_tile<E, D>;
   std::size_t rows = std::clamp<std::size_t>(tile::band_pixels / g.width, 1, g.height);
   while (rows > 1 && tile::x_bytes(rows, g.width) + tile::dy_bytes(rows, g.width) > shared_budget) --rows;
-  grouped_sizes const s(g, static_cast<int>(rows));
+  band_sizes const s(g, static_cast<int>(rows));
   std::size_t const bytes = tile::x_bytes(static_cast<std::size_t>(s.band_rows), g.width) +
                             tile::dy_bytes(static_cast<std::size_t>(s.band_rows), g.width);
   int const slices = (s.groups + tile::groups - 1) / tile::groups;
@@ -163,7 +195,7 @@ void run_grouped_weight(basic_cuda<P> const& device, conv_geometry const& g, E c
 template <int D, class E>
 [[nodiscard]] bool grouped_weight_fits(conv_geometry const& g) {
   using tile = grouped_weight_tile<E, D>;
-  return grouped_fits<D, E>(g) && tile::x_bytes(1, g.width) + tile::dy_bytes(1, g.width) <= shared_budget;
+  return grouped_fits<D>(g) && tile::x_bytes(1, g.width) + tile::dy_bytes(1, g.width) <= shared_budget;
 }
 
 }  // namespace kernels::conv

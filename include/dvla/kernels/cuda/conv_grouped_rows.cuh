@@ -1,0 +1,121 @@
+// The way of images' rows through shared memory, for 3x3 convolutions in small groups: how the work is cut, and a team's ring of rows.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include <dvla/kernels/conv_geometry.hpp>
+#include <dvla/kernels/cuda/conv_mma.cuh>
+#include <dvla/kernels/cuda/conv_weights.cuh>
+#include <dvla/kernels/cuda/divisor.cuh>
+
+namespace dvla::inline DVLA_ABI {
+namespace kernels::conv {
+
+/// How a team of four warps works on D channels a group: on `groups` groups, a slice of the channels, each by `parts` warps.
+template <class E, int D>
+struct grouped_tile {
+  static constexpr int team = 128, most_teams = 4;  // threads of a team, teams of a block
+  static constexpr int groups = sizeof(E) == 2 ? 4 : 2, parts = 4 / groups;
+  static constexpr int group_chunks = D / chunk<E>, slice_chunks = groups * group_chunks;
+  static constexpr int tiles = 4 / parts, part_pixels = 16 * tiles, pixels = parts * part_pixels;  // of a step
+  static constexpr int pitch = slice_chunks | 1;                                                   // chunks from pixel to pixel
+  static constexpr int row_chunks = 3 * group_chunks, filter_chunks = 3 * row_chunks, filter_pitch = filter_chunks | 1;
+  static constexpr int filter_bytes = groups * D * filter_pitch * 16;
+};
+
+/// The geometry (kernel 3, stride 1, padding 1, as many channels in as out) and a team's way through it: `rows` rows a step, down
+/// one image after the other. Between images there is a row of zeros, the last one's lower and the next one's upper neighbour. So
+/// there is one pile of rows: row v of it is row v % (height + 1) - 1 of image v / (height + 1). Images that are wider than a step's
+/// pixels are cut into strips of columns; then each strip of an image counts as one.
+struct grouped_walk {
+  int height, width, channels, groups, batch, strips = 1, columns = 0, rows = 1, steps = 0;  // steps: down an image
+  detail::divisor by_columns;
+
+  template <class Tile>
+  grouped_walk(conv_geometry const& g, Tile)
+      : height(static_cast<int>(g.height)), width(static_cast<int>(g.width)), channels(static_cast<int>(g.in_channels)),
+        groups(static_cast<int>(g.groups)), batch(static_cast<int>(g.batch)) {
+    auto const fits = [&] { return columns <= Tile::pixels && Tile::filter_bytes + ring_bytes<Tile>() <= int{shared_budget}; };
+    for (columns = width; !fits(); ++strips) columns = (width + strips - 1) / strips;
+    strips = (width + columns - 1) / columns;
+    for (rows = std::clamp(Tile::pixels / columns, 1, height); rows > 1 && !fits();) --rows;
+    steps = (height + rows - 1) / rows;
+    rows = (height + steps - 1) / steps;  // as even as can be
+    by_columns = detail::divisor(static_cast<std::uint32_t>(columns));
+  }
+
+  DVLA_HD int images() const { return strips * batch; }
+  /// Rows that a step and the next one read, the next one perhaps in another image.
+  DVLA_HD int ring_rows() const { return 2 * rows + 3; }
+  template <class Tile>
+  DVLA_HD int row_bytes() const {
+    return (columns + 2) * Tile::pitch * 16;
+  }
+  template <class Tile>
+  DVLA_HD int ring_bytes() const {
+    return ring_rows() * row_bytes<Tile>();
+  }
+};
+
+/// A step of a team: output rows [row, row + rows) of an image of the pile.
+struct grouped_step {
+  int image, row;
+
+  __device__ static grouped_step of(grouped_walk const& s, int number) { return {number / s.steps, number % s.steps * s.rows}; }
+  [[nodiscard]] __device__ grouped_step next(grouped_walk const& s) const {
+    return row + s.rows < s.height ? grouped_step{image, row + s.rows} : grouped_step{image + 1, 0};
+  }
+  /// The row of the pile above the first one, which is the first one that is read.
+  [[nodiscard]] __device__ int first_read(grouped_walk const& s) const { return image * (s.height + 1) + row; }
+};
+
+/// This thread's number in its team, in its warp, and its warp's in the team; computed anew wherever it is used, to spare registers.
+[[nodiscard]] __device__ DVLA_INLINE unsigned team_thread() { return static_cast<unsigned>(thread_number()) % 128; }
+[[nodiscard]] __device__ DVLA_INLINE unsigned lane_number() { return static_cast<unsigned>(thread_number()) % 32; }
+[[nodiscard]] __device__ DVLA_INLINE unsigned team_warp() { return static_cast<unsigned>(thread_number()) / 32 % 4; }
+
+/// Copies rows of the pile, one after the other, to a team's ring: [row][columns + 2][pitch] chunks with a column on either side.
+/// Outside the image are zeros; `valid` chunks of the slice exist, the others are zeros too.
+template <class E, int D>
+class row_ring {
+  using tile = grouped_tile<E, D>;
+
+ public:
+  __device__ row_ring(E const* x, int valid, unsigned ring, grouped_step const& first)
+      : x_(x), ring_(ring), valid_(static_cast<unsigned>(valid)), image_(first.image), y_(first.row - 1) {}
+
+  /// Starts copying all rows before row `until` that have not been copied.
+  __device__ void copy(grouped_walk const& s, int until) {
+    for (int left = until - (image_ * (s.height + 1) + y_ + 1); left > 0; --left) {
+      int const strip = s.strips == 1 ? 0 : image_ / s.batch, first = strip * s.columns - 1;  // the first column
+      auto const line = static_cast<unsigned>((image_ - strip * s.batch) * s.height + y_);
+      auto const row_size = static_cast<unsigned>(s.width * s.channels);
+      bool const is_image = y_ >= 0 && image_ < s.images();
+      copy_row(s, x_ + static_cast<std::uint64_t>(line) * row_size, first, is_image ? static_cast<unsigned>(s.width) : 0,
+               ring_ + static_cast<unsigned>(slot_ * s.row_bytes<tile>()));
+      if (++slot_ == s.ring_rows()) slot_ = 0;
+      if (++y_ == s.height) y_ = -1, ++image_;
+    }
+  }
+
+ private:
+  /// Starts copying the columns of a row from `first` on, of which those from 0 to `width` exist.
+  __device__ DVLA_INLINE void copy_row(grouped_walk const& s, E const* from, int first, unsigned width, unsigned to) const {
+    auto const chunks = static_cast<unsigned>(s.columns + 2) * tile::slice_chunks;
+#pragma unroll 1
+    for (unsigned at = team_thread(); at < chunks; at += tile::team) {
+      unsigned const pixel = at / tile::slice_chunks, c = at % tile::slice_chunks, column = static_cast<unsigned>(first) + pixel;
+      auto const offset = static_cast<int>(column) * s.channels + static_cast<int>(c * chunk<E>);
+      copy_async(to + (pixel * tile::pitch + c) * 16, from + offset, column < width && c < valid_);
+    }
+  }
+
+  E const* x_;
+  unsigned ring_, valid_;
+  int slot_ = 0, image_, y_;  // of the next row to copy: its place in the ring, its image and its row there
+};
+
+}  // namespace kernels::conv
+}  // namespace dvla::inline DVLA_ABI
