@@ -96,8 +96,8 @@ __device__ DVLA_INLINE void multiply_rows(float (&sums)[grouped_tile<E, D>::tile
 
 template <class E, int D, class Complete, class Finish>
 __global__ void __launch_bounds__(grouped_tile<E, D>::team* grouped_tile<E, D>::most_teams, 1)
-    grouped_kernel(__grid_constant__ grouped_walk const s, E const* x, E const* weight, Complete complete,
-                   __grid_constant__ Finish const finish) {
+    grouped_kernel(__grid_constant__ grouped_walk const s, E const* x, E const* weight,
+                   __grid_constant__ Complete const complete, __grid_constant__ Finish const finish) {
   detail::await_predecessors();
   using tile = grouped_tile<E, D>;
   extern __shared__ uint4 grouped_memory[];
@@ -107,9 +107,7 @@ __global__ void __launch_bounds__(grouped_tile<E, D>::team* grouped_tile<E, D>::
   int const slices = (s.groups + tile::groups - 1) / tile::groups, slice = static_cast<int>(blockIdx.x) % slices;
   int const first_channel = slice * tile::groups * D, valid_channels = ::min(tile::groups * D, s.channels - first_channel);
   int const valid = valid_channels / chunk<E>;
-  int const group_channel = static_cast<int>(threadIdx.x) / 32 % tile::groups * D;  // of this warp, in the slice
-  if constexpr (requires { complete.bias; })
-    if (complete.bias != nullptr) complete.bias += first_channel;
+  bool const has_group = static_cast<int>(threadIdx.x) / 32 % tile::groups * D < valid_channels;  // this warp's exists
   load_filters<E, D>(weight + static_cast<std::size_t>(first_channel) * 9 * D, valid_channels, filters);
 
   int const walkers = static_cast<int>(gridDim.x) / slices * teams, walker = static_cast<int>(blockIdx.x) / slices * teams + team;
@@ -131,7 +129,7 @@ __global__ void __launch_bounds__(grouped_tile<E, D>::team* grouped_tile<E, D>::
     float sums[tile::tiles][D / 8][4] = {};
     multiply_rows<E, D>(sums, s, filters, ring, slot);
     await_team();  // the rows above have been read: their memory takes the results
-    if (group_channel < valid_channels) results.gather(sums, complete, ring_memory);
+    if (has_group) results.gather(sums, complete, first_channel, ring_memory);
     result_chunks<E, D> const chunks(results, valid);
     read_chunks<E, D, Finish> const read(finish, chunks, results.start);
     await_team();

@@ -24,12 +24,12 @@ struct with_bias_and_old {
   float const* bias;
   E const* old;
 
-  /// At two channels of the slice, whose first one of this pixel lies at `offset` of y.
+  /// At two neighbouring channels of a pixel.
   __device__ DVLA_INLINE void add_to(float (&result)[2], unsigned channel, std::size_t offset) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (bias != nullptr) result[i] += bias[channel + static_cast<unsigned>(i)];
-      if (old != nullptr) result[i] += static_cast<float>(old[offset + channel + static_cast<unsigned>(i)]);
+      if (old != nullptr) result[i] += static_cast<float>(old[offset + static_cast<unsigned>(i)]);
     }
   }
 };

@@ -40,9 +40,9 @@ struct step_results {
         (row * static_cast<unsigned>(s.width) + column) * static_cast<unsigned>(s.channels));
   }
 
-  /// Gathers the sums, completed by `complete` (the channel in the slice, and the offset of the slice's pixel in y, are given).
+  /// Gathers the sums, completed by `complete`, which gets the channel and the offset of both in y.
   template <class Complete>
-  __device__ DVLA_INLINE void gather(float (&sums)[tile::tiles][D / 8][4], Complete const& complete, uint4* ring) const {
+  __device__ DVLA_INLINE void gather(float (&sums)[tile::tiles][D / 8][4], Complete const& complete, int first_channel, uint4* ring) const {
     unsigned const lane = lane_number(), group = team_warp() % tile::groups, first = team_warp() / tile::groups * tile::part_pixels;
     E* const own = reinterpret_cast<E*>(ring + group * tile::group_chunks) + lane % 4 * 2;
 #pragma unroll
@@ -53,7 +53,8 @@ struct step_results {
 #pragma unroll
           for (int n = 0; n < D / 8; ++n) {
             float result[2] = {sums[i][n][2 * half], sums[i][n][2 * half + 1]};
-            complete.add_to(result, group * D + static_cast<unsigned>(8 * n) + lane % 4 * 2, start + offset);
+            unsigned const channel = group * D + static_cast<unsigned>(8 * n) + lane % 4 * 2;  // of the slice
+            complete.add_to(result, static_cast<unsigned>(first_channel) + channel, start + offset + channel);
             store_pair(own + place * chunk<E> + 8 * n, result[0], result[1]);
           }
         });
