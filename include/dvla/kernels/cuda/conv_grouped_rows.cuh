@@ -22,7 +22,7 @@ struct grouped_tile {
   static constexpr int tiles = 4 / parts, part_pixels = 16 * tiles, pixels = parts * part_pixels;  // of a step
   static constexpr int pitch = slice_chunks | 1;                                                   // chunks from pixel to pixel
   static constexpr int row_chunks = 3 * group_chunks, filter_chunks = 3 * row_chunks, filter_pitch = filter_chunks | 1;
-  static constexpr int filter_bytes = groups * D * filter_pitch * 16;
+  static constexpr int filter_bytes = (groups * D * filter_pitch + 1) * 16;  // a last single chunk is read with what follows it
 };
 
 /// The geometry (kernel 3, stride 1, padding 1, as many channels in as out) and a team's way through it: `rows` rows a step, down
