@@ -118,7 +118,7 @@ TEST_CASE("the time of a bank's vectors grows with its classes, not with their s
   auto const v = vectors_of(bank, classes);
   CHECK(v.global.back() == 19999);
   CHECK(missing_classes(bank, classes).empty());
-  CHECK(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC < 5);  // a look at every class for each takes minutes
+  CHECK(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC < 5);  // a look at every class for each took fourteen
 }
 
 TEST_CASE("vectors are centred by the reference classes and scaled to unit length") {
