@@ -43,15 +43,23 @@ class silent_generator {
   dvla::chat_options options_;
 };
 
+void expect_refresh(generate_options const& o) {
+  if (!o.refresh) return;
+  dvla::expect(o.recorded.empty(), "--refresh asks a model for kept answers anew, and --recorded asks none; leave out one of them");
+  dvla::expect(!o.cache.empty(), "--refresh replaces what is kept in --cache; give --cache FOLDER, or leave it out");
+  dvla::expect(!o.offline, "--refresh asks for every answer, and --offline for none; leave out one of them");
+}
+
 template <class Source>
 dvla::any_generator cached(Source source, generate_options const& o) {
   if (o.cache.empty()) return source;
-  return dvla::cached_generator<Source>(std::move(source), {o.cache, o.offline, false});
+  return dvla::cached_generator<Source>(std::move(source), {o.cache, o.offline, o.refresh});
 }
 
 }  // namespace
 
 dvla::any_generator open_generator(generate_options const& o) {
+  expect_refresh(o);
   if (!o.recorded.empty()) return dvla::recorded_generator(o.recorded);
   dvla::expect(!o.offline || !o.cache.empty(), "--offline answers from --cache alone; give --cache FOLDER, or --recorded FILE");
   if (o.offline) return cached(silent_generator(chat_of(o)), o);
@@ -65,8 +73,9 @@ dvla::any_generator open_generator(generate_options const& o) {
 }
 
 nlohmann::json plan_of(generate_options const& o, std::span<dvla::generation_request const> requests) {
+  expect_refresh(o);
   dvla::expect(o.recorded.empty(), "--dry-run tells what a model would be asked, and --recorded asks none; leave out one of them");
-  if (o.cache.empty()) return dvla::dry_run(chat_of(o), requests);
+  if (o.cache.empty() || o.refresh) return dvla::dry_run(chat_of(o), requests);
   dvla::cached_generator<silent_generator> kept(silent_generator(chat_of(o)), {o.cache, true, false});
   std::vector<dvla::generation_request> missing;
   for (std::size_t const i : kept.missing(requests)) missing.push_back(requests[i]);

@@ -1,25 +1,64 @@
 // dvla semantics select, encode, merge and check: everything between texts and a bank that asks nobody.
 #include <cstdio>
 
-#include <dvla/data/image_folder.hpp>
 #include <dvla/semantics/bank_check.hpp>
 #include <dvla/semantics/bank_merge.hpp>
 #include <dvla/semantics/encode_bank.hpp>
 
+#include "class_splits.hpp"
+#include "console.hpp"
 #include "printable.hpp"
 #include "semantics_options.hpp"
 #include "text_encoders.hpp"
+#include "watched_encoder.hpp"
 
 namespace cli {
 namespace {
 
-/// The rows of all classes' templates but one's.
-std::vector<float> without(std::vector<float> const& rows, std::size_t width, std::size_t place) {
-  std::vector<float> out(rows);
-  auto const begin = out.begin() + static_cast<std::ptrdiff_t>(place * width);
-  out.erase(begin, begin + static_cast<std::ptrdiff_t>(width));
-  return out;
+dvla::selection_settings settings_of(select_options const& o) {
+  dvla::selection_settings settings;
+  settings.mode = o.mode == "progressive" ? dvla::selection_mode::progressive
+                  : o.mode == "one-shot"  ? dvla::selection_mode::one_shot
+                                          : dvla::selection_mode::none;
+  settings.k = o.k;
+  settings.duplicate = o.duplicate;
+  if (o.foreign) settings.foreign = *o.foreign;
+  return settings;
 }
+
+/// The classes' templates, which --foreign compares candidates with; none where it can do nothing, which is said.
+class other_templates {
+ public:
+  other_templates(dvla::text_bank const& bank, select_options const& o, dvla::any_text_encoder const& encoder) : width_(encoder.width()) {
+    if (!o.foreign) return;
+    std::vector<std::string> names;
+    for (auto const& c : bank.entries)
+      if (places_.emplace(c.folder, names.size()).second) names.push_back(dvla::class_template(c.name));
+    if (o.mode != "progressive")
+      std::fprintf(stderr, "--foreign does nothing here: selection of the mode %s drops no candidates for it\n", o.mode.c_str());
+    else if (names.size() < 3)
+      std::fprintf(stderr,
+                   "--foreign does nothing here: it compares with two other classes or more, and %s has %zu in all; no candidate is "
+                   "dropped for it\n",
+                   o.texts.c_str(), names.size());
+    else
+      rows_ = watched_encoder(encoder).encode(names);
+  }
+
+  /// The rows of all classes but one.
+  [[nodiscard]] std::vector<float> but(std::string const& folder) const {
+    std::vector<float> out(rows_);
+    if (out.empty()) return out;
+    auto const begin = out.begin() + static_cast<std::ptrdiff_t>(places_.at(folder) * width_);
+    out.erase(begin, begin + static_cast<std::ptrdiff_t>(width_));
+    return out;
+  }
+
+ private:
+  std::size_t width_;
+  std::map<std::string, std::size_t> places_;
+  std::vector<float> rows_;
+};
 
 /// How many attributes went for which reason, over all classes.
 std::string drops_of(dvla::text_bank const& bank) {
@@ -39,16 +78,6 @@ bool report(std::vector<dvla::bank_finding> const& found) {
     usable = usable && f.kind != dvla::finding_kind::error;
   }
   return usable;
-}
-
-/// Classes by split of a data set, or of a folder of classes.
-std::vector<std::pair<std::string, std::vector<std::string>>> splits_of(std::string const& root) {
-  std::vector<std::pair<std::string, std::vector<std::string>>> out;
-  for (char const* split : {"base", "val", "novel"})
-    if (std::filesystem::is_directory(std::filesystem::path(root) / split))
-      out.emplace_back(split, dvla::open_split(root, split).classes);
-  if (out.empty()) out.emplace_back("", dvla::open_image_folder(root).classes);
-  return out;
 }
 
 /// What `check` finds in texts: those that would not be used.
@@ -80,28 +109,18 @@ std::vector<dvla::bank_finding> check_texts(dvla::text_bank const& bank) {
 void semantics_select(select_options const& o) {
   auto bank = dvla::read_texts(o.texts);
   auto const encoder = open_encoder(o.encoder);
-  dvla::selection_settings settings;
-  settings.mode = o.mode == "progressive" ? dvla::selection_mode::progressive
-                  : o.mode == "one-shot"  ? dvla::selection_mode::one_shot
-                                          : dvla::selection_mode::none;
-  settings.k = o.k;
-  settings.duplicate = o.duplicate;
-  std::vector<float> templates;
-  std::map<std::string, std::size_t> places;
-  if (o.foreign) {
-    settings.foreign = *o.foreign;
-    std::vector<std::string> names;
-    for (auto const& c : bank.entries)
-      if (places.emplace(c.folder, names.size()).second) names.push_back(dvla::class_template(c.name));
-    templates = encoder.encode(std::span<std::string const>(names));
-  }
-  std::size_t kept = 0, few = 0;
+  auto const settings = settings_of(o);
+  other_templates const templates(bank, o, encoder);
+  std::size_t kept = 0, few = 0, done = 0;
+  progress_line line;
   for (auto& c : bank.entries) {
-    auto const others = o.foreign ? without(templates, encoder.width(), places.at(c.folder)) : std::vector<float>();
-    c.selection = dvla::select_attributes(c.name, c.attributes, encoder, settings, others);
+    c.selection = dvla::select_attributes(c.name, c.attributes, encoder, settings, templates.but(c.folder));
     kept += c.selection->chosen.size();
     few += c.selection->chosen.size() < o.k;
+    double const fraction = static_cast<double>(++done) / static_cast<double>(bank.entries.size());
+    if (line.due(fraction)) line.show(fraction, dvla::concat(done, " of ", bank.entries.size(), " entries selected"));
   }
+  line.clear();
   dvla::write_texts(o.out, bank);
   std::printf("%s: %s selection kept %zu attributes of %zu entries; dropped: %s\n", o.out.c_str(), o.mode.c_str(), kept,
               bank.entries.size(), drops_of(bank).c_str());
@@ -111,7 +130,7 @@ void semantics_select(select_options const& o) {
 void semantics_encode(encode_options const& o) {
   auto const texts = dvla::read_texts(o.texts);
   dvla::expect_place_for_bank(o.out);
-  auto const encoder = open_encoder(o.encoder);
+  watched_encoder const encoder(open_encoder(o.encoder));
   dvla::encode_settings settings;
   for (auto const content :
        {dvla::bank_content::both, dvla::bank_content::attributes, dvla::bank_content::description, dvla::bank_content::names})

@@ -1,6 +1,8 @@
 // The command line of dvla semantics.
 #include "semantics_command.hpp"
 
+#include <dvla/semantics/bank_file.hpp>
+
 namespace cli {
 namespace {
 
@@ -74,6 +76,16 @@ constexpr char about_check[] =
     "Example:\n"
     "  dvla semantics check bank.safetensors --data cifar_fs";
 
+/// Turns a bank's name without an ending into the file that is there, and refuses what is no file.
+CLI::Validator bank_name() {
+  return CLI::Validator(
+      [](std::string& name) {
+        name = dvla::bank_file(name).string();
+        return std::filesystem::is_regular_file(name) ? std::string() : "there is no file " + name;
+      },
+      "FILE");
+}
+
 void add_encoder(CLI::App& app, encoder_options& o) {
   app.add_option("--encoder", o.encoder, "hashed, clip:FOLDER or minilm:FOLDER")->capture_default_str();
   app.add_option("--long-text", o.long_text, "of texts longer than the encoder takes: truncate, sentence-mean or chunk-mean")
@@ -99,6 +111,7 @@ void add_generate(CLI::App& app, generate_options& o) {
   app.add_option("--most", o.most, "attributes asked for")->check(CLI::Range(std::size_t{1}, std::size_t{64}))->capture_default_str();
   app.add_option("--recorded", o.recorded, "answers from this file instead of a model's")->check(CLI::ExistingFile);
   app.add_option("--cache", o.cache, "folder where answers are kept");
+  app.add_flag("--refresh", o.refresh, "ask for answers that are in --cache too, and replace them");
   app.add_flag("--offline", o.offline, "ask nobody: fail on the first answer that is not in --cache, and name it");
   app.add_flag("--dry-run", o.dry_run, "print what would be asked and an estimate of tokens; ask and write nothing");
   app.add_option("--base-url", o.base_url, "of a chat-completions server")->capture_default_str();
@@ -153,10 +166,14 @@ void add_semantics(CLI::App& tool, semantics_options& o) {
   add_select(*app.add_subcommand("select", about_select), o.select);
   add_encode(*app.add_subcommand("encode", about_encode), o.encode);
   auto& show = *app.add_subcommand("show", about_show);
-  show.add_option("file", o.show.file, "texts (.json) or a bank (.safetensors, .pth)")->required()->check(CLI::ExistingFile);
+  show.add_option("file", o.show.file, "texts (.json) or a bank (.safetensors, .pth; its name without an ending will do)")
+      ->required()
+      ->transform(bank_name());
   show.add_option("classes", o.show.classes, "folders of classes");
   auto& merge = *app.add_subcommand("merge", about_merge);
-  merge.add_option("banks", o.merge.banks, "banks (.safetensors, .pth)")->required()->check(CLI::ExistingFile);
+  merge.add_option("banks", o.merge.banks, "banks (.safetensors, .pth; a name without an ending will do)")
+      ->required()
+      ->transform(bank_name());
   merge.add_option("--out", o.merge.out, "the bank to write")->required();
   merge.add_option("--on-clash", o.merge.on_clash, "of a class that two banks have: refuse, or keep the first or the last")
       ->check(CLI::IsMember({"refuse", "first", "last"}))
@@ -164,7 +181,9 @@ void add_semantics(CLI::App& tool, semantics_options& o) {
   merge.add_flag("--centre", o.merge.centre, "subtract the mean over all classes");
   merge.add_flag("--unit", o.merge.unit, "scale to unit length");
   auto& check = *app.add_subcommand("check", about_check);
-  check.add_option("file", o.check.file, "texts (.json) or a bank (.safetensors, .pth)")->required()->check(CLI::ExistingFile);
+  check.add_option("file", o.check.file, "texts (.json) or a bank (.safetensors, .pth; its name without an ending will do)")
+      ->required()
+      ->transform(bank_name());
   check.add_option("--data", o.check.data, "a data set whose classes must be there")->check(CLI::ExistingDirectory);
 }
 

@@ -4,12 +4,14 @@
 #include <csignal>
 #include <cstdio>
 #include <map>
+#include <set>
 
 #include <dvla/core/philox.hpp>
-#include <dvla/data/image_folder.hpp>
+#include <dvla/semantics/bank.hpp>
 #include <dvla/semantics/class_texts.hpp>
 #include <dvla/semantics/description.hpp>
 
+#include "class_splits.hpp"
 #include "console.hpp"
 #include "language_model.hpp"
 #include "run_support.hpp"
@@ -69,6 +71,19 @@ std::map<std::string, std::string> names_from(std::string const& file) {
   }
 }
 
+/// Throws for names of folders that are no classes of the data set, all told: most are misspelt. Those of splits that are not asked about
+/// may be there.
+void expect_folders(std::map<std::string, std::string> const& names, generate_options const& o) {
+  if (names.empty()) return;
+  std::set<std::string> folders;
+  for (auto const& [split, classes] : splits_of(o.data)) folders.insert(classes.begin(), classes.end());
+  std::vector<std::string> unknown;
+  for (auto const& [folder, name] : names)
+    if (!folders.contains(folder)) unknown.push_back(folder);
+  dvla::expect(unknown.empty(), o.names, " has names of ", unknown.size(), " folder", unknown.size() == 1 ? "" : "s", " that ", o.data,
+               " does not have: ", dvla::detail::list_of(unknown), "; spell them as the folders are, or leave them out");
+}
+
 /// Requests and the entries that their answers go to.
 struct job {
   dvla::text_bank bank{};
@@ -88,6 +103,7 @@ job ask_attributes(generate_options const& o) {
   dvla::expect(!o.per_image || o.images > 0, "--per-image needs images; give --images 1 or more");
   job out;
   auto const names = names_from(o.names);
+  expect_folders(names, o);
   for (auto const& [folder, images] : find_classes(o)) {
     class_texts c;
     c.folder = folder;
@@ -114,6 +130,7 @@ job ask_attributes(generate_options const& o) {
 
 /// One question an entry that has attributes; the others keep their class-name template.
 job ask_descriptions(generate_options const& o) {
+  dvla::expect(o.names.empty(), "--names is for --level attributes; texts hold the names of their classes");
   dvla::expect(!o.texts.empty(), "--level description needs --texts FILE, which generate and select write");
   job out{dvla::read_texts(o.texts)};
   for (std::size_t i = 0; i < out.bank.entries.size(); ++i) {
@@ -211,7 +228,9 @@ void ask(job& work, generate_options const& o) {
   } catch (interrupted const& stopped) {
     keep(stopped.message);
     throw interrupted{dvla::concat("stopped after ", done, " of ", work.requests.size(), " answers",
-                                   o.cache.empty() ? "; --cache lets the same command go on" : "; the same command goes on")};
+                                   o.cache.empty() ? "; --cache lets the same command go on"
+                                   : o.refresh     ? "; without --refresh the same command asks for what is not kept"
+                                                   : "; the same command goes on")};
   }
   auto& by = work.bank.generator;  // what stood there before is kept beside the levels
   if (!by.is_null() && !(by.is_object() && by.contains("attributes"))) by = {{"before", by}};
@@ -234,8 +253,8 @@ void report(job const& work, generate_options const& o) {
               work.requests.size(), rejected, failed.size());
   if (failed.empty()) return;
   std::string text = dvla::concat(failed.size(), " without ", o.level == "description" ? "description" : "attributes",
-                                  "; the class's name stands for them. Ask again with the same command (with another --seed, kept answers\n"
-                                  "are asked for anew), or go on:");
+                                  "; the class's name stands for them. Ask again with the same command (with --refresh or another\n"
+                                  "--seed, kept answers are asked for anew), or go on:");
   for (auto const& f : failed) text += "\n  " + f;
   throw incomplete{std::move(text)};
 }

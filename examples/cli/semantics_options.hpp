@@ -20,7 +20,7 @@ struct generate_options {
   std::vector<std::string> splits;
   std::size_t images = 5, most = 12;
   std::uint64_t seed = 12345;
-  bool per_image = false, offline = false, dry_run = false;
+  bool per_image = false, offline = false, refresh = false, dry_run = false;
   std::string base_url = "http://localhost:8000/v1", model, provider = "openai-compatible", key_variable, ca_file, extra_body;
   std::size_t concurrency = 4, max_tokens = 512, max_requests = 0, max_total_tokens = 0;
 };

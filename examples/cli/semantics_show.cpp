@@ -1,6 +1,7 @@
 // dvla semantics show: a class's story.
 #include <cmath>
 #include <cstdio>
+#include <map>
 
 #include <dvla/semantics/encode_bank.hpp>
 
@@ -104,10 +105,11 @@ void show_texts(show_options const& o) {
 
 void show_bank(show_options const& o) {
   auto const bank = dvla::read_vectors(o.file);
+  dvla::bank_index const index(bank);
   for (auto const& folder : o.classes) {
-    auto const at = dvla::detail::class_in(bank, folder);
-    if (at == bank.classes.size()) no_class(o.file, folder);
-    auto const& c = bank.classes[at];
+    auto const at = index.class_of(folder);
+    if (!at) no_class(o.file, folder);
+    auto const& c = bank.classes[*at];
     if (c.story.empty())
       say("%s, \"%s\"\n", c.folder.c_str(), c.name.c_str());
     else
@@ -115,12 +117,9 @@ void show_bank(show_options const& o) {
     show_blocks(bank, c.folder);
   }
   if (!o.classes.empty()) return;
-  for (auto const& c : bank.classes) {
-    std::size_t rows = 0;
-    for (auto const& b : bank.blocks)
-      if (b.folder == c.folder) rows += b.phrases.size();
-    say("%s, \"%s\": %zu vectors\n", c.folder.c_str(), c.name.c_str(), rows);
-  }
+  std::map<std::string_view, std::size_t> rows;
+  for (auto const& b : bank.blocks) rows[b.folder] += b.phrases.size();
+  for (auto const& c : bank.classes) say("%s, \"%s\": %zu vectors\n", c.folder.c_str(), c.name.c_str(), rows[c.folder]);
 }
 
 }  // namespace

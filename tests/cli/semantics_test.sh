@@ -45,6 +45,16 @@ echo x >file
 expect_failure 1 'the cache.s folder .* cannot be made\|no client of language models' \
   $generate --model some-model --base-url http://127.0.0.1:9/v1 --cache file --out x.json
 expect_failure 2 'is negative' $generate --recorded data/semantics.json --images -1 --out x.json
+expect_failure 1 '--refresh replaces what is kept in --cache' $generate --model some-model --refresh --dry-run
+expect_failure 1 '--refresh asks for every answer, and --offline for none' \
+  $generate --model some-model --cache cache --offline --refresh --out x.json
+expect_failure 1 'leave out one of them' $generate --recorded data/semantics.json --cache cache --refresh --out x.json
+expect_text 'What are the key' $generate --model some-model --cache cache --refresh --dry-run
+printf '{"%s": "a thing", "no_such_class": "x"}' "$class" >spelt.json
+expect_failure 1 "spelt.json has names of 1 folder that data does not have: 'no_such_class'" \
+  $generate --model some-model --dry-run --names spelt.json
+printf '{"%s": "a thing", "%s": "another"}' "$class" "$(ls data/novel | head -1)" >spelt.json
+expect_text 'a thing' $generate --model some-model --dry-run --split base --names spelt.json
 
 # Images to a bank, with recorded answers.
 expect_text '24 answers asked for' $generate --recorded data/semantics.json --out candidates.json
@@ -54,6 +64,13 @@ grep -q "\"base/$class/[0-9]*.png\"" candidates.json || stop "the images that we
 for mode in progressive one-shot none; do
   expect_text "$mode selection kept 48 attributes" $dvla semantics select candidates.json --out "$mode.json" --mode $mode -k 2
 done
+expect_text '24 of 24 entries selected' $dvla semantics select candidates.json --out foreign.json --foreign 0.1
+if grep -q 'does nothing here' out.txt; then stop "--foreign is said to do nothing with 24 classes"; fi
+printf '{"classes": {"a": {"attributes": ["red"]}, "b": {"attributes": ["blue"]}}}' >two.json
+expect_text 'foreign does nothing here: it compares with two other classes or more, and two.json has 2 in all' \
+  $dvla semantics select two.json --out foreign.json --foreign 0.1
+expect_text 'foreign does nothing here: selection of the mode one-shot' \
+  $dvla semantics select candidates.json --out foreign.json --foreign 0.1 --mode one-shot
 expect_text 'step 2, compared with "A photo of a .*, which has' $dvla semantics show progressive.json "$class"
 grep -q 'not chosen: ' out.txt || stop "show does not tell what was dropped"
 describe="$dvla semantics generate --level description --recorded data/semantics.json"
@@ -64,6 +81,14 @@ for levels in names attributes description both; do
   expect_text '24 classes, ' $dvla semantics check $levels.safetensors --data data
 done
 expect_text 'intrinsic local: attribute, A photo of a .*(score ' $dvla semantics show both.safetensors "$class"
+for name in both both.json both.safetensors; do
+  expect_text 'attribute, A photo of a ' $dvla semantics show $name "$class"
+  expect_text '24 classes, ' $dvla semantics check $name --data data
+  expect_text '24 classes of 1 banks' $dvla semantics merge $name --out one
+done
+expect_text '24 classes, 24 with a description' $dvla semantics check texts
+expect_failure 2 'there is no file neither' $dvla semantics show neither
+expect_text 'texts encoded' $dvla semantics encode texts.json --out shown
 expect_text '2 vectors\|3 vectors\|4 vectors' $dvla semantics show both.json
 expect_text '24 answers asked for' $generate --recorded data/semantics.json --split novel --split base --split val --out three.json
 $generate --recorded data/semantics.json --per-image --out images.json >/dev/null 2>&1
@@ -100,6 +125,19 @@ evaluate="$dvla evaluate --data data --in-memory --checkpoint run/best.safetenso
 expect_failure 1 'has no vectors for 6 classes: val: ' $meta --semantics base.safetensors --out x1
 printf '{"classes": {"x": {}}}' >empty.json
 expect_failure 1 'neither attributes nor a description' $meta --semantics empty.json --out x1
+header='{' end=0
+for name in "$class" $(ls data/base data/val data/novel | grep -v -e : -e "^$class\$"); do  # the first one's vector is zeros
+  header="$header\"$name\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [$end, $((end + 8))]}, "
+  if [ $end -eq 0 ]; then printf '\0\0\0\0\0\0\0\0'; else printf '\0\0\200\077\0\0\0\0'; fi
+  end=$((end + 8))
+done >rows
+header="${header%, }}"
+{
+  printf "\\$(printf %o $((${#header} % 256)))\\$(printf %o $((${#header} / 256)))\0\0\0\0\0\0%s" "$header"
+  cat rows
+} >zeros.safetensors
+expect_failure 1 "zeros.safetensors has vectors of zeros for 1 class: '$class' (local and global); encode it again" \
+  $meta --semantics zeros.safetensors --out x1
 [ ! -e x1 ] || stop "a run that could not begin left a folder behind"
 expect_text 'best validation accuracy' $meta --semantics both.safetensors --out run
 expect_text 'fixed-gate, 5 episodes of novel' $evaluate

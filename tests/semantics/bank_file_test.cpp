@@ -128,6 +128,22 @@ TEST_CASE("a bank's name may hold dots, and must be one") {
     CHECK_THROWS_WITH_AS(write_bank(name, small_bank()), doctest::Contains("names no bank"), error);
 }
 
+TEST_CASE("a bank is found by its name without an ending, a file by its path before that") {
+  temporary_folder const folder;
+  write_bank(folder / "clip.vit-b16", small_bank());
+  CHECK(bank_file(folder / "clip.vit-b16") == folder / "clip.vit-b16.safetensors");
+  CHECK(bank_file(folder / "clip.vit-b16.json") == folder / "clip.vit-b16.json");
+  CHECK(read_vectors(bank_file(folder / "clip.vit-b16")).blocks.size() == 4);
+  std::filesystem::create_directory(folder / "clip");
+  CHECK(bank_file(folder / "clip") == folder / "clip");  // a folder is no bank
+  write_bank(folder / "clip", small_bank());
+  CHECK(bank_file(folder / "clip") == folder / "clip.safetensors");
+  std::filesystem::remove(folder / "clip.safetensors");
+  CHECK(bank_file(folder / "clip") == folder / "clip.json");
+  write_atomically(folder / "clip.vit-b16", "published");
+  CHECK(bank_file(folder / "clip.vit-b16") == folder / "clip.vit-b16");
+}
+
 TEST_CASE("an unsound bank is not written") {
   temporary_folder const folder;
   auto const refuse = [&](semantic_bank const& bank, char const* text) {

@@ -1,6 +1,7 @@
 // What a model gets of a bank, what it is transformed by, how banks are merged and looked over.
 #include <doctest/doctest.h>
 
+#include <ctime>
 #include <limits>
 
 #include <dvla/semantics/bank_check.hpp>
@@ -72,6 +73,52 @@ TEST_CASE("NaN in a class is an error with its name, in another class it is not"
   CHECK_THROWS_WITH_AS((void)vectors_of(bank, std::vector<std::string>{"brown_bear"}),
                        doctest::Contains("class 'brown_bear' has a vector with NaN"), error);
   CHECK_NOTHROW((void)vectors_of(bank, std::vector<std::string>{"fish"}));
+}
+
+TEST_CASE("vectors of zeros are an error with their classes and levels, unless they are not among those that a model sees") {
+  auto bank = small_bank();
+  bank.blocks[1].rows = {1, 2, 0, 0};
+  std::vector<std::string> const bear{"brown_bear"}, classes{"fish", "brown_bear", "dog"};
+  CHECK_THROWS_WITH_AS((void)vectors_of(bank, bear), "bank has vectors of zeros for 1 class: 'brown_bear' (local); encode it again", error);
+  CHECK_NOTHROW((void)vectors_of(bank, bear, 1));
+  CHECK_NOTHROW((void)vectors_of(bank, std::vector<std::string>{"fish"}));
+  bank.blocks[2].rows = {0, -0.0f};
+  bank.blocks[6].rows = {0, 0};
+  CHECK_THROWS_WITH_AS((void)vectors_of(bank, classes),
+                       doctest::Contains("for 2 classes: 'brown_bear' (local and global), 'dog' (local and global); encode them again"),
+                       error);
+}
+
+TEST_CASE("a bank's index finds what a look at every class and block does, the first of several") {
+  auto bank = small_bank();
+  bank.classes.push_back({"Brown bear", "x"});
+  bank.classes.push_back({"BROWN_BEAR", "y"});
+  bank.blocks.push_back(block("fish", bank_role::name, bank_level::global, {7, 7}));
+  bank_index const index(bank);
+  CHECK(index.class_of("Brown bear") == 3);  // its own name before that of another in plain letters
+  CHECK(index.class_of("Brown_Bear") == 0);
+  CHECK(index.class_of("bear") == std::nullopt);
+  for (auto const& c : bank.classes)
+    for (auto const role : {bank_role::name, bank_role::intrinsic, bank_role::nuisance})
+      for (auto const level : {bank_level::local, bank_level::global})
+        CHECK(index.find(c.folder, role, level) == bank.find(c.folder, role, level));
+}
+
+TEST_CASE("the time of a bank's vectors grows with its classes, not with their square") {
+  semantic_bank bank;
+  bank.source = "bank";
+  bank.width = 2;
+  std::vector<std::string> classes;
+  for (int i = 0; i < 20000; ++i) {
+    classes.push_back(concat("class_", i));
+    bank.classes.push_back({concat("Class ", i), "name"});
+    bank.blocks.push_back(block(bank.classes.back().folder, bank_role::intrinsic, bank_level::global, {1, static_cast<float>(i)}));
+  }
+  std::clock_t const begin = std::clock();
+  auto const v = vectors_of(bank, classes);
+  CHECK(v.global.back() == 19999);
+  CHECK(missing_classes(bank, classes).empty());
+  CHECK(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC < 5);  // a look at every class for each took fourteen
 }
 
 TEST_CASE("vectors are centred by the reference classes and scaled to unit length") {

@@ -290,6 +290,40 @@ TEST_CASE("A cache encodes a text once, for itself, for the next and for other p
   CHECK(again.encoded() == 0);
 }
 
+TEST_CASE("Quick calls share a file of the cache; what waits is written at the end, and at once where no pause is asked for") {
+  scratch_folder const folder;
+  dvla::hashed_encoder const hashed;
+  auto const files = [&](fs::path const& of) { return std::distance(fs::recursive_directory_iterator(of), {}) - 1; };  // less a folder
+  auto const word = [](int i) { return std::vector<std::string>{dvla::concat("word ", i)}; };
+  {
+    dvla::cached_encoder const cache(hashed, folder / "cache");
+    for (int i = 0; i < 200; ++i) CHECK(cache.encode(word(i)) == hashed.encode(word(i)));
+    CHECK(files(folder / "cache") < 100);  // one, and one more every two seconds
+  }
+  dvla::cached_encoder const again(hashed, folder / "cache");
+  for (int i = 0; i < 200; ++i) CHECK(again.encode(word(i)) == hashed.encode(word(i)));
+  CHECK(again.encoded() == 0);
+  dvla::vector_cache hasty(folder / "hasty", "some encoder", 1, std::chrono::milliseconds(0));
+  float const row = 1;
+  for (int i = 0; i < 3; ++i) hasty.add(std::vector{dvla::vector_cache::key_of(word(i)[0])}, std::span(&row, 1));
+  CHECK(files(folder / "hasty") == 3);
+}
+
+TEST_CASE("What a cache cannot write at its end costs nothing but time") {
+  scratch_folder const folder;
+  float const row = 1;
+  {
+    dvla::vector_cache cache(folder / "cache", "some encoder", 1, std::chrono::hours(1));
+    cache.add(std::vector{dvla::vector_cache::key_of("a")}, std::span(&row, 1));
+    cache.add(std::vector{dvla::vector_cache::key_of("b")}, std::span(&row, 1));
+    fs::remove_all(folder / "cache");
+    CHECK(contains(message_of([&] { cache.write(); }), "its folder must exist and be writable"));
+    CHECK(cache.contains(dvla::vector_cache::key_of("b")));
+  }
+  dvla::vector_cache const again(folder / "cache", "some encoder", 1);
+  CHECK_FALSE(again.contains(dvla::vector_cache::key_of("b")));
+}
+
 TEST_CASE("Two processes fill one cache at once") {
   scratch_folder const folder;
   dvla::hashed_encoder const hashed;

@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -60,7 +63,7 @@ struct semantic_bank {
   std::vector<bank_class> classes{};
   std::vector<bank_block> blocks{};
 
-  /// The block of a class itself, or nullptr.
+  /// The block of a class itself, or of an image of it; nullptr for none. Looks at every block: a bank_index finds those of many classes.
   [[nodiscard]] bank_block const* find(std::string_view folder, bank_role role, bank_level level,
                                        std::string_view support = {}) const {
     for (auto const& b : blocks)
@@ -69,17 +72,39 @@ struct semantic_bank {
   }
 };
 
-namespace detail {
+/// Classes and their blocks by name, for as long as the bank is there and its classes and blocks stay as they are. Making it takes time
+/// in proportion to the bank, a look into it next to none. Of several of one name the first counts.
+class bank_index {
+ public:
+  explicit bank_index(semantic_bank const& bank) {
+    for (std::size_t i = 0; i < bank.classes.size(); ++i) {
+      exact_.emplace(bank.classes[i].folder, i);
+      plain_.emplace(plain_name(bank.classes[i].folder), i);
+    }
+    for (auto const& b : bank.blocks)
+      if (b.support.empty()) blocks_.emplace(std::tuple(std::string_view(b.folder), b.role, b.level), &b);
+  }
 
-/// The class that a data set's folder means: of that name, or else of that name in plain letters; classes.size() for none.
-[[nodiscard]] inline std::size_t class_in(semantic_bank const& bank, std::string const& folder) {
-  auto const& all = bank.classes;
-  auto at = std::find_if(all.begin(), all.end(), [&](bank_class const& c) { return c.folder == folder; });
-  auto const plain = plain_name(folder);
-  if (at == all.end())
-    at = std::find_if(all.begin(), all.end(), [&](bank_class const& c) { return plain_name(c.folder) == plain; });
-  return static_cast<std::size_t>(at - all.begin());
-}
+  /// The place of the class that a data set's folder means: of that name, or else of that name in plain letters.
+  [[nodiscard]] std::optional<std::size_t> class_of(std::string const& folder) const {
+    if (auto const at = exact_.find(folder); at != exact_.end()) return at->second;
+    if (auto const at = plain_.find(plain_name(folder)); at != plain_.end()) return at->second;
+    return std::nullopt;
+  }
+
+  /// The block of a class itself, or nullptr.
+  [[nodiscard]] bank_block const* find(std::string_view folder, bank_role role, bank_level level) const {
+    auto const at = blocks_.find({folder, role, level});
+    return at == blocks_.end() ? nullptr : at->second;
+  }
+
+ private:
+  std::unordered_map<std::string_view, std::size_t> exact_;
+  std::unordered_map<std::string, std::size_t> plain_;
+  std::map<std::tuple<std::string_view, bank_role, bank_level>, bank_block const*> blocks_;
+};
+
+namespace detail {
 
 /// The most local phrases that any class has, and at least 1.
 [[nodiscard]] inline std::size_t most_phrases(semantic_bank const& bank) {
@@ -96,27 +121,38 @@ namespace detail {
   return text;
 }
 
+[[nodiscard]] inline std::vector<std::string> missing_classes(bank_index const& index, std::span<std::string const> classes) {
+  std::vector<std::string> out;
+  for (auto const& name : classes)
+    if (!index.class_of(name)) out.push_back(name);
+  return out;
+}
+
+/// Classes of a split, or of none in particular, by the split's name.
+using split_classes = std::pair<std::string, std::vector<std::string>>;
+
+inline void expect_classes(std::string const& source, bank_index const& index, std::span<split_classes const> splits) {
+  std::string text;
+  std::size_t count = 0;
+  for (auto const& [split, classes] : splits) {
+    auto const missing = missing_classes(index, classes);
+    count += missing.size();
+    if (!missing.empty()) text += concat(text.empty() ? "" : "; ", split.empty() ? "" : split + ": ", list_of(missing));
+  }
+  expect(count == 0, source, " has no vectors for ", count, count == 1 ? " class: " : " classes: ", text,
+         "; add them to the bank, or rename the folders");
+}
+
 }  // namespace detail
 
 /// Those of the classes that the bank does not have.
 [[nodiscard]] inline std::vector<std::string> missing_classes(semantic_bank const& bank, std::span<std::string const> classes) {
-  std::vector<std::string> out;
-  for (auto const& name : classes)
-    if (detail::class_in(bank, name) == bank.classes.size()) out.push_back(name);
-  return out;
+  return detail::missing_classes(bank_index(bank), classes);
 }
 
 /// Throws one error that names every class of every split (name and classes) that the bank does not have.
 inline void expect_classes(semantic_bank const& bank, std::span<std::pair<std::string, std::vector<std::string>> const> splits) {
-  std::string text;
-  std::size_t count = 0;
-  for (auto const& [split, classes] : splits) {
-    auto const missing = missing_classes(bank, classes);
-    count += missing.size();
-    if (!missing.empty()) text += concat(text.empty() ? "" : "; ", split.empty() ? "" : split + ": ", detail::list_of(missing));
-  }
-  expect(count == 0, bank.source, " has no vectors for ", count, count == 1 ? " class: " : " classes: ", text,
-         "; add them to the bank, or rename the folders");
+  detail::expect_classes(bank.source, bank_index(bank), splits);
 }
 
 namespace detail {
@@ -126,9 +162,9 @@ struct class_rows {
   std::span<float const> local{}, global{}, name{};
 };
 
-[[nodiscard]] inline class_rows rows_of(semantic_bank const& bank, std::string const& folder) {
+[[nodiscard]] inline class_rows rows_of(semantic_bank const& bank, bank_index const& index, std::string const& folder) {
   auto const rows = [&](bank_role role, bank_level level) {
-    auto const* block = bank.find(folder, role, level);
+    auto const* block = index.find(folder, role, level);
     return block == nullptr ? std::span<float const>() : std::span<float const>(block->rows);
   };
   class_rows out{rows(bank_role::intrinsic, bank_level::local), rows(bank_role::intrinsic, bank_level::global),
@@ -140,31 +176,70 @@ struct class_rows {
   return out;
 }
 
+/// Whether one of the rows has no element but zeros.
+[[nodiscard]] inline bool has_zero_row(std::span<float const> rows, std::size_t width) {
+  for (std::size_t begin = 0; begin < rows.size(); begin += width) {
+    auto const row = rows.subspan(begin, width);
+    if (std::all_of(row.begin(), row.end(), [](float x) { return x == 0; })) return true;
+  }
+  return false;
+}
+
+/// Vectors of classes in the making, and which of them are zeros.
+class class_vectors_maker {
+ public:
+  class_vectors_maker(semantic_bank const& bank, bank_index const& index, std::size_t phrases)
+      : bank_(bank), index_(index), out_{std::min(phrases, most_phrases(bank)), bank.width} {}
+
+  void add(std::string const& folder) {
+    auto const rows = rows_of(bank_, index_, folder);
+    std::size_t const begin = out_.local.size(), own = std::min(out_.phrases, rows.local.size() / out_.width);
+    append(out_.local, rows.local.subspan(0, own * out_.width));
+    for (std::size_t i = own; i < out_.phrases; ++i) append(out_.local, rows.name);
+    append(out_.global, rows.global);
+    auto const local = std::span<float const>(out_.local).subspan(begin);
+    auto const finite = [](float x) { return std::isfinite(x); };
+    expect(std::all_of(local.begin(), local.end(), finite) && std::all_of(rows.global.begin(), rows.global.end(), finite),
+           bank_.source, ": class '", folder, "' has a vector with NaN or infinite elements; encode it again");
+    bool const local_zero = has_zero_row(local, out_.width), global_zero = has_zero_row(rows.global, out_.width);
+    if (local_zero || global_zero)
+      zeros_.push_back(concat("'", folder, "' (", local_zero ? "local" : "", local_zero && global_zero ? " and " : "",
+                              global_zero ? "global" : "", ")"));
+  }
+
+  /// Throws one error that names every class with a vector of zeros, which has no direction to learn from.
+  [[nodiscard]] class_vectors take() {
+    std::string text;
+    for (auto const& zero : zeros_) text += (text.empty() ? "" : ", ") + zero;
+    expect(zeros_.empty(), bank_.source, " has vectors of zeros for ", zeros_.size(), zeros_.size() == 1 ? " class: " : " classes: ",
+           text, "; encode ", zeros_.size() == 1 ? "it" : "them", " again");
+    return std::move(out_);
+  }
+
+ private:
+  static void append(std::vector<float>& to, std::span<float const> from) { to.insert(to.end(), from.begin(), from.end()); }
+
+  semantic_bank const& bank_;
+  bank_index const& index_;
+  class_vectors out_;
+  std::vector<std::string> zeros_;
+};
+
 }  // namespace detail
 
 /// What a model sees of these classes in this order: the first `phrases` local vectors of each (no more than the class with most
 /// has; where a class has fewer the class-name template, or its global vector, fills up) and a global one. A class is found by its
-/// folder as it is, or with '_' as ' ' in lower case. Throws for classes that are not there, all named, and for NaN.
+/// folder as it is, or with '_' as ' ' in lower case. Throws for classes that are not there or have a vector of zeros among these,
+/// all named with the level, and for NaN.
 [[nodiscard]] inline class_vectors vectors_of(semantic_bank const& bank, std::span<std::string const> classes,
                                               std::size_t phrases = 4) {
   expect(phrases > 0, bank.source, ": 0 phrases a class were asked for; give at least 1");
-  std::pair<std::string, std::vector<std::string>> const wanted{"", {classes.begin(), classes.end()}};
-  expect_classes(bank, std::span(&wanted, 1));
-  class_vectors out{std::min(phrases, detail::most_phrases(bank)), bank.width};
-  auto const append = [](std::vector<float>& to, std::span<float const> from) { to.insert(to.end(), from.begin(), from.end()); };
-  for (auto const& name : classes) {
-    auto const& folder = bank.classes[detail::class_in(bank, name)].folder;
-    auto const rows = detail::rows_of(bank, folder);
-    std::size_t const own = std::min(out.phrases, rows.local.size() / bank.width);
-    append(out.local, rows.local.subspan(0, own * bank.width));
-    for (std::size_t i = own; i < out.phrases; ++i) append(out.local, rows.name);
-    append(out.global, rows.global);
-    auto const finite = [](float x) { return std::isfinite(x); };
-    auto const begin = out.local.end() - static_cast<std::ptrdiff_t>(out.phrases * bank.width);
-    expect(std::all_of(begin, out.local.end(), finite) && std::all_of(rows.global.begin(), rows.global.end(), finite), bank.source,
-           ": class '", folder, "' has a vector with NaN or infinite elements; encode it again");
-  }
-  return out;
+  bank_index const index(bank);
+  detail::split_classes const wanted{"", {classes.begin(), classes.end()}};
+  detail::expect_classes(bank.source, index, std::span(&wanted, 1));
+  detail::class_vectors_maker made(bank, index, phrases);
+  for (auto const& name : classes) made.add(bank.classes[*index.class_of(name)].folder);
+  return made.take();
 }
 
 }  // namespace dvla::inline DVLA_ABI

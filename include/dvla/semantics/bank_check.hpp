@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 
 #include <dvla/semantics/bank.hpp>
 #include <dvla/semantics/selection.hpp>
@@ -20,7 +21,7 @@ namespace detail {
 
 class bank_checker {
  public:
-  explicit bank_checker(semantic_bank const& bank) : bank_(bank) {}
+  explicit bank_checker(semantic_bank const& bank) : bank_(bank), index_(bank) {}
 
   [[nodiscard]] std::vector<bank_finding> run() {
     sizes();
@@ -58,7 +59,7 @@ class bank_checker {
                images > 0 ? ", some of single images" : "", "; encoder: ", bank_.encoder.empty() ? "not known" : bank_.encoder));
     std::map<std::size_t, std::size_t> counts;
     for (auto const& c : bank_.classes) {
-      auto const* local = bank_.find(c.folder, bank_role::intrinsic, bank_level::local);
+      auto const* local = index_.find(c.folder, bank_role::intrinsic, bank_level::local);
       ++counts[local == nullptr ? 0 : local->phrases.size()];
     }
     std::string text;
@@ -71,12 +72,12 @@ class bank_checker {
     for (auto const& c : bank_.classes) same[plain_name(c.folder)].push_back(quoted(c.folder));
     for (auto const& [plain, folders] : same)
       if (folders.size() > 1) add(finding_kind::warning, concat("classes that differ in capitals or '_' alone: ", some(folders)));
+    std::set<std::string_view> own;
+    for (auto const& b : bank_.blocks)
+      if (b.support.empty() && b.role != bank_role::nuisance) own.insert(b.folder);
     std::vector<std::string> none;
     for (auto const& c : bank_.classes)
-      if (std::none_of(bank_.blocks.begin(), bank_.blocks.end(), [&](bank_block const& b) {
-            return b.folder == c.folder && b.support.empty() && b.role != bank_role::nuisance;
-          }))
-        none.push_back(quoted(c.folder));
+      if (!own.contains(c.folder)) none.push_back(quoted(c.folder));
     if (!none.empty()) add(finding_kind::error, concat("classes without a vector of their own: ", some(none)));
   }
 
@@ -120,7 +121,7 @@ class bank_checker {
   void similarities() {
     std::vector<std::pair<std::string, std::span<float const>>> rows;
     for (auto const& c : bank_.classes) {
-      auto const* b = bank_.find(c.folder, bank_role::intrinsic, bank_level::global);
+      auto const* b = index_.find(c.folder, bank_role::intrinsic, bank_level::global);
       if (b != nullptr && std::all_of(b->rows.begin(), b->rows.end(), [](float x) { return std::isfinite(x); }))
         rows.emplace_back(c.folder, std::span(b->rows).subspan(0, bank_.width));
     }
@@ -145,6 +146,7 @@ class bank_checker {
   [[nodiscard]] static double rounded(double x) { return std::round(1000 * x) / 1000; }
 
   semantic_bank const& bank_;
+  bank_index index_;
   std::vector<bank_finding> found_;
 };
 

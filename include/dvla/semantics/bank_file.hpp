@@ -4,6 +4,7 @@
 #pragma once
 
 #include <set>
+#include <system_error>
 #include <tuple>
 
 #include <dvla/core/sha256.hpp>
@@ -263,6 +264,18 @@ inline void write_bank(std::filesystem::path const& path, semantic_bank const& b
   } catch (nlohmann::json::exception const& problem) {
     fail("cannot write ", paths.texts.string(), ": a text of the bank is not valid UTF-8 (", problem.what(), ")");
   }
+}
+
+/// The file that a path or a bank's name means: the path where it is a file, or else NAME.safetensors or NAME.json, the first that is
+/// there; the path itself where none is.
+[[nodiscard]] inline std::filesystem::path bank_file(std::filesystem::path const& path) {
+  for (char const* ending : {"", ".safetensors", ".json"}) {
+    auto file = path;
+    file += ending;
+    std::error_code none;
+    if (std::filesystem::is_regular_file(file, none)) return file;
+  }
+  return path;
 }
 
 /// Whether a file is one of texts, which an encoder must make a bank of.
