@@ -118,7 +118,7 @@ template <precision P, class T>
 void convolve(char const* name, char const* what, conv_geometry const& g) {
   basic_cuda<P> const device;
   std::size_t const out = g.batch * g.out_height() * g.out_width() * g.out_channels;
-  numbers<T> const x(g.batch * g.height * g.width * g.in_channels), w(g.out_channels * g.taps()), y(out),
+  numbers<T> const x(g.batch * g.height * g.width * g.in_channels), w(g.out_channels * g.taps()), y(out), activated(out),
       dx(g.batch * g.height * g.width * g.in_channels);
   numbers<float> const dw(g.out_channels * g.taps());
   double const f = timing::median_ms(
@@ -127,8 +127,14 @@ void convolve(char const* name, char const* what, conv_geometry const& g) {
       device, [&] { conv_backward_input(device, g, static_cast<T const*>(y.data()), w.data(), dx.data(), false); }, 20);
   double const k = timing::median_ms(
       device, [&] { conv_backward_weight(device, g, static_cast<T const*>(x.data()), y.data(), dw.data(), false); }, 20);
-  std::printf("%-5s %-8s batch %3zu  forward %6.1f  input %6.1f  weight %6.1f us\n", name, what, g.batch, 1e3 * f, 1e3 * i,
-              1e3 * k);
+  double const gelu = timing::median_ms(
+      device, [&] { conv_forward_gelu(device, g, static_cast<T const*>(x.data()), w.data(), nullptr, y.data(), activated.data()); }, 20);
+  double const slope = timing::median_ms(
+      device,
+      [&] { conv_backward_input_gelu(device, g, static_cast<T const*>(y.data()), w.data(), static_cast<T const*>(x.data()), dx.data()); },
+      20);
+  std::printf("%-5s %-8s batch %3zu  forward %6.1f with gelu %6.1f  input %6.1f through gelu %6.1f  weight %6.1f us\n", name, what,
+              g.batch, 1e3 * f, 1e3 * gelu, 1e3 * i, 1e3 * slope, 1e3 * k);
 }
 
 template <precision P, class T>
