@@ -2,14 +2,16 @@
 #include "class_meanings.hpp"
 
 #include <dvla/data/image_folder.hpp>
+#include <dvla/semantics/bank_file.hpp>
 #include <dvla/semantics/encode_bank.hpp>
 
 #include "text_encoders.hpp"
 
 namespace cli {
 
-class_meanings read_meanings(std::string const& file, std::string const& encoder, std::size_t phrases, std::string const& root,
+class_meanings read_meanings(std::string const& name, std::string const& encoder, std::size_t phrases, std::string const& root,
                              std::vector<std::string> const& splits) {
+  std::string const file = dvla::bank_file(name).string();
   encoder_options how;
   how.encoder = encoder;
   auto const bank = dvla::holds_texts(file) ? dvla::read_bank(file, open_encoder(how)) : dvla::read_vectors(file);

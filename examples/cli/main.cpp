@@ -89,7 +89,7 @@ void add_run(CLI::App& app, cli::run_options& o) {
 void add_learner(CLI::App& app, cli::learner_options& o) {
   app.add_option("--method", o.method, "dvla-rl, fixed-gate, mlp-gate or prototypical")
       ->check(CLI::IsMember({"dvla-rl", "fixed-gate", "mlp-gate", "prototypical"}));
-  app.add_option("--semantics", o.semantics, "meanings of the classes: a bank (.safetensors, .pth) or a .json of texts");
+  app.add_option("--semantics", o.semantics, "meanings of the classes: a bank (.safetensors, .pth; its name will do) or a .json of texts");
   app.add_option("--encoder", o.encoder, "of a .json of texts: hashed (default), clip:FOLDER or minilm:FOLDER");
   app.add_option("--phrases", o.phrases, "the most attributes of a class that a model sees (4)");
   app.add_option("--centre", o.centre, "subtract the mean vector of the base classes (true)");

@@ -139,7 +139,7 @@ header="${header%, }}"
 expect_failure 1 "zeros.safetensors has vectors of zeros for 1 class: '$class' (local and global); encode it again" \
   $meta --semantics zeros.safetensors --out x1
 [ ! -e x1 ] || stop "a run that could not begin left a folder behind"
-expect_text 'best validation accuracy' $meta --semantics both.safetensors --out run
+expect_text 'best validation accuracy' $meta --semantics both --out run
 expect_text 'fixed-gate, 5 episodes of novel' $evaluate
 expect_text 'the model was trained with the bank of content' $evaluate --semantics names.safetensors
 cp names.safetensors both.safetensors && cp names.json both.json
