@@ -76,7 +76,8 @@ class model_tool_of final : public model_tool {
  private:
   /// Makes the learner of a choice, initialises it and calls f(model, weights).
   template <class F>
-  void with_model(Device const& device, learner_choice const& choice, std::size_t classes, std::size_t width, std::uint64_t seed, F const& f) const {
+  void with_model(Device const& device, learner_choice const& choice, std::size_t classes, std::size_t width, std::uint64_t seed,
+                  F const& f) const {
     auto const run = [&](auto& model) {
       dvla::parameters weights(model, device);
       dvla::initialise(model, seed);
