@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the CUDA tests under compute-sanitizer: memcheck, racecheck, synccheck and initcheck, a line for each test and tool, of
-# racecheck, the slowest, for each case, on small shapes (DVLA_TEST_SMALL=1). Exits with 1 where a tool found something, a test failed or did not end in time.
+# racecheck, the slowest, for each case, on small shapes (DVLA_TEST_SMALL=1). Exits with 1 where a tool found something, a test
+# failed or did not end in time.
 #   scripts/sanitize_cuda.sh           builds the tests first, with line numbers in what is reported
 #   scripts/sanitize_cuda.sh FOLDER    takes test_cuda and, where it is there, test_cuda_models from a folder
 # JOBS (default: a process for each core, 12 at most) run side by side on the card; TOOLS (default: all four), TESTS (a pattern

@@ -186,7 +186,7 @@ template <class T>
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
     std::size_t const bytes = 2 * padded_rows(shape.keys) * tile_layout<T, D>::row_bytes, heads = shape.batch * shape.heads;
-    if (bytes > shared_memory_limit(queue)) return false;
+    if (bytes > queue.shared_memory()) return false;
     auto const plan = plan_tiles(shape.queries, heads, forward_tiling_of<T, D>.warps, queue);
     forward_arguments<T> const arguments{
         q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks, static_cast<unsigned>(queue.multiprocessors())};

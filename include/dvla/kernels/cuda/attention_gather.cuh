@@ -211,7 +211,7 @@ template <class T, int D>
   auto const of_queries = plan_tiles(shape.queries, heads, most, queue), of_keys = plan_tiles(shape.keys, heads, most, queue);
   std::size_t const query_bytes = backward_memory<T, D, false>::bytes(shape.keys, of_queries.warps);
   std::size_t const key_bytes = backward_memory<T, D, true>::bytes(shape.queries, of_keys.warps);
-  if (std::max(query_bytes, key_bytes) > shared_memory_limit(queue)) return false;
+  if (std::max(query_bytes, key_bytes) > queue.shared_memory()) return false;
   bool const queries = all.dq.wanted(), keys = all.dk.wanted() || all.dv.wanted();
   bool const same_memory = all.dq.to.data == all.dk.to.data || all.dq.to.data == all.dv.to.data;
   auto const run = [&](bool of_q, bool of_k, tile_plan const& plan, std::size_t shared_bytes) {

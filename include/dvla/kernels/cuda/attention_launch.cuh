@@ -35,13 +35,6 @@ template <class T>
   return shape.head_dim * sizeof(T) % 16 == 0 && shape.head_dim <= 128 && shape.keys > 0 && scale > 0;
 }
 
-/// The bytes of shared memory that a block may ask for.
-[[nodiscard]] inline std::size_t shared_memory_limit(cuda_queue const& queue) {
-  int bytes = 0;
-  cuda_check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, queue.card()), "asking for the shared memory");
-  return static_cast<std::size_t>(bytes);
-}
-
 /// Calls f with the compiled length that holds rows of head_dim elements, as a type, and returns what it does.
 template <class F>
 auto with_padded_dim(std::size_t head_dim, F f) {

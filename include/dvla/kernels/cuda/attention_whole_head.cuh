@@ -217,7 +217,7 @@ template <class T, int D>
     std::size_t const warps = padded_rows(shape.keys) / tile_rows;
     if (warps > most || shape.queries > most_queries) return false;
     std::size_t const bytes = whole_head_memory<T, D>(all.sizes.keys, all.sizes.queries).end;
-    if (bytes > shared_memory_limit(queue)) return false;
+    if (bytes > queue.shared_memory()) return false;
     launch<whole_head_kernel<T, D>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
                                     whole_head_arguments<T>{all, all.scale * log2_of_e});
     return true;
