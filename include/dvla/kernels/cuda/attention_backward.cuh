@@ -9,6 +9,7 @@
 #include <dvla/kernels/cuda/attention_general_backward.cuh>
 #include <dvla/kernels/cuda/attention_gradient.cuh>
 #include <dvla/kernels/cuda/attention_launch.cuh>
+#include <dvla/kernels/cuda/attention_resident.cuh>
 #include <dvla/kernels/cuda/attention_whole_head.cuh>
 #include <dvla/kernels/cuda/device.cuh>
 
@@ -23,7 +24,8 @@ template <class T>
       !have_whole_accesses(all.q, all.k, all.v, all.o, all.d_o, all.dq.to, all.dk.to, all.dv.to))
     return false;
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-    return whole_head_backward<T, D>(queue, shape, all) || gather_backward<T, D>(queue, shape, all);
+    return whole_head_backward<T, D>(queue, shape, all) || resident_backward<T, D>(queue, shape, all) ||
+           gather_backward<T, D>(queue, shape, all);
   });
 }
 

@@ -1,4 +1,4 @@
-// Attention backward on tensor cores, for heads that attention_whole_head.cuh leaves: dq, which gathers over the keys, and dk and
+// Attention backward on tensor cores, for heads that do not fit a block: dq, which gathers over the keys, and dk and
 // dv, which gather over the queries, each recompute their own scores: a warp owns 16 rows of a gradient, so nothing is exchanged
 // and every sum has one order.
 #pragma once
@@ -34,13 +34,16 @@ struct column_places {
         to_y(static_cast<std::uint32_t>(rows * tile_layout<T, D>::row_bytes)) {}
 };
 
+/// 16 rows of operands, in registers where they fit.
+template <class T, int D>
+using rows_of_warp = std::conditional_t<rows_fit_registers<T, D>, row_block<T, D>, shared_row_block<T, D>>;
+
 /// 16 rows of a warp on their way over the columns: queries a = q, b = d_o gather d_a = dq over x = k, y = v; keys a = k,
 /// b = v gather d_a = dk and d_b = dv over x = q, y = d_o.
-template <class T, int D, bool OfKeys>
+template <class T, int D, bool OfKeys, class A = rows_of_warp<T, D>, class B = A>
 struct gathering_rows {
-  using rows = std::conditional_t<rows_fit_registers<T, D>, row_block<T, D>, shared_row_block<T, D>>;
-
-  rows a, b;
+  A a;
+  B b;
   query_statistics row_statistics[2];  // of rows i / 4 and i / 4 + 8 for lane i; nothing of keys
   float d_a[D / 8][4] = {}, d_b[D / 8][4] = {};
 

@@ -31,13 +31,22 @@ struct whole_head_tiling {
   bool keys_in_registers;
 };
 template <class T, int D>
-inline constexpr whole_head_tiling whole_head_tiling_of{16, false};
+inline constexpr whole_head_tiling whole_head_tiling_of{std::is_same_v<T, float> && D >= 64 ? 0 : 16, false};
 template <>
 inline constexpr whole_head_tiling whole_head_tiling_of<bfloat16, 128>{8, true};
+
+/// Of attention_resident.cuh, where a warp has 16 keys or queries at a time: warps of a block at most, 0 where no head is left to
+/// it; how many of the two operands of 16 keys, and of 16 queries, stay in registers.
+struct resident_tiling {
+  unsigned warps;
+  int of_keys, of_queries;
+};
+template <class T, int D>
+inline constexpr resident_tiling resident_tiling_of{0, 0, 0};
 template <>
-inline constexpr whole_head_tiling whole_head_tiling_of<float, 64>{0, false};  // 196 queries and keys do not fit
+inline constexpr resident_tiling resident_tiling_of<float, 64>{13, 0, 1};
 template <>
-inline constexpr whole_head_tiling whole_head_tiling_of<float, 128>{8, false};
+inline constexpr resident_tiling resident_tiling_of<float, 128>{8, 0, 0};
 
 /// Of attention_gather.cuh, where a warp has 16 rows: warps of a block at most, and blocks that are to share a multiprocessor.
 struct gather_tiling {
