@@ -102,8 +102,8 @@ template <precision P, class E>
   if (stem_weight_fits<stem_7x7>(g, x)) return run_stem_weight<stem_7x7>(device, g, x, dy, dweight, accumulate), true;
   if (stem_weight_fits<stem_3x3>(g, x)) return run_stem_weight<stem_3x3>(device, g, x, dy, dweight, accumulate), true;
   if (!aligned(x)) return false;
-  if (grouped_weight_fits<24, E>(g)) return run_grouped_weight<24>(device, g, x, dy, dweight, accumulate), true;
-  if (grouped_weight_fits<16, E>(g)) return run_grouped_weight<16>(device, g, x, dy, dweight, accumulate), true;
+  if (grouped_fits<24>(g)) return run_grouped_weight<24>(device, g, x, dy, dweight, accumulate), true;
+  if (grouped_fits<16>(g)) return run_grouped_weight<16>(device, g, x, dy, dweight, accumulate), true;
   if (gemm_weight_fits<E>(g)) return run_gemm_weight(device, g, x, dy, dweight, accumulate), true;
   return false;
 }

@@ -4,7 +4,6 @@
 // way while the step before it is computed and stored.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <type_traits>
 
@@ -31,14 +30,9 @@ __device__ void load_filters(E const* weight, int valid_channels, unsigned to) {
 
 /// Rounds the filters to tf32, once for all their uses.
 template <class E, int D>
-__device__ void round_filters(uint4* filters) {
-  if constexpr (std::is_same_v<E, float>) {
-    for (int i = static_cast<int>(threadIdx.x); i < grouped_tile<E, D>::filter_bytes / 16; i += static_cast<int>(blockDim.x)) {
-      uint4 const words = filters[i];
-      filters[i] = make_uint4(as_tf32(words.x), as_tf32(words.y), as_tf32(words.z), as_tf32(words.w));
-    }
-    __syncthreads();
-  }
+__device__ void round_filters(unsigned filters) {
+  if constexpr (std::is_same_v<E, float>)
+    for (unsigned i = threadIdx.x; i < grouped_tile<E, D>::filter_bytes / 16; i += blockDim.x) round_words(filters + 16 * i);
 }
 
 /// sums += the patches of this warp's pixels times the filters of its group, one row of three taps after the other. `slot`: where the
@@ -101,25 +95,21 @@ __global__ void __launch_bounds__(grouped_tile<E, D>::team* grouped_tile<E, D>::
   detail::await_predecessors();
   using tile = grouped_tile<E, D>;
   extern __shared__ uint4 grouped_memory[];
-  int const teams = static_cast<int>(blockDim.x) / tile::team, team = static_cast<int>(threadIdx.x) / tile::team;
+  int const team = static_cast<int>(threadIdx.x) / tile::team;
   uint4* const ring_memory = grouped_memory + (tile::filter_bytes + team * s.ring_bytes<tile>()) / 16;
   unsigned const filters = shared_address(grouped_memory), ring = shared_address(ring_memory);
-  int const slices = (s.groups + tile::groups - 1) / tile::groups, slice = static_cast<int>(blockIdx.x) % slices;
-  int const first_channel = slice * tile::groups * D, valid_channels = ::min(tile::groups * D, s.channels - first_channel);
+  auto [first_channel, valid_channels, left, step] = team_work::of<tile>(s, D);
   int const valid = valid_channels / chunk<E>;
   bool const has_group = static_cast<int>(threadIdx.x) / 32 % tile::groups * D < valid_channels;  // this warp's exists
   load_filters<E, D>(weight + static_cast<std::size_t>(first_channel) * 9 * D, valid_channels, filters);
 
-  int const walkers = static_cast<int>(gridDim.x) / slices * teams, walker = static_cast<int>(blockIdx.x) / slices * teams + team;
-  auto const first_of = [&](int w) { return static_cast<int>(static_cast<long long>(s.images()) * s.steps * w / walkers); };
-  int left = first_of(walker + 1) - first_of(walker);
-  grouped_step step = grouped_step::of(s, first_of(walker));
-  row_ring<E, D> rows(x + first_channel, valid, ring, step);
+  row_ring<E, tile> rows(x + first_channel, valid, ring, step);
   if (left > 0) rows.copy(s, step.first_read(s) + s.rows + 2);
   copies_commit();
   copies_wait<0>();
   __syncthreads();
-  round_filters<E, D>(grouped_memory);
+  round_filters<E, D>(filters);
+  __syncthreads();
   auto const await_team = [&] { instructions::await_threads<tile::team>(1 + team); };
   for (int slot = 0; left > 0; --left) {
     grouped_step const next = step.next(s);
@@ -153,15 +143,12 @@ void run_grouped(basic_cuda<P> const& device, conv_geometry const& g, E const* x
                  Finish const& finish) {
   using tile = grouped_tile<E, D>;
   grouped_walk const s(g, tile{});
-  int const slices = (s.groups + tile::groups - 1) / tile::groups, steps = s.images() * s.steps;
-  int const most_blocks = std::max(1, device.queue->multiprocessors() / slices);  // of a slice
-  int const fitting = (static_cast<int>(device.queue->shared_memory()) - tile::filter_bytes) / s.ring_bytes<tile>();
-  int const teams = std::clamp((steps + most_blocks - 1) / most_blocks, 1, std::clamp(fitting, 1, tile::most_teams));
-  int const blocks = std::min(most_blocks, (steps + teams - 1) / teams);
-  auto const bytes = static_cast<std::size_t>(tile::filter_bytes + teams * s.ring_bytes<tile>());
+  team_plan const plan = team_plan::of(*device.queue, s, tile{}, tile::filter_bytes, s.ring_bytes<tile>());
+  auto const bytes = static_cast<std::size_t>(tile::filter_bytes + plan.teams * s.ring_bytes<tile>());
   allow_shared(grouped_kernel<E, D, Complete, Finish>, bytes);
   detail::start(*device.queue, "running a grouped convolution", grouped_kernel<E, D, Complete, Finish>,
-                static_cast<unsigned>(slices * blocks), static_cast<unsigned>(teams * tile::team), bytes, s, x, weight, complete, finish);
+                static_cast<unsigned>(s.slices<tile>() * plan.blocks), static_cast<unsigned>(plan.teams * tile::team), bytes, s, x,
+                weight, complete, finish);
 }
 
 /// Whether run_grouped does it, given operands aligned to 16 bytes.

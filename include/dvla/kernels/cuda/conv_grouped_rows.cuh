@@ -8,6 +8,7 @@
 #include <dvla/kernels/conv_geometry.hpp>
 #include <dvla/kernels/cuda/conv_mma.cuh>
 #include <dvla/kernels/cuda/conv_weights.cuh>
+#include <dvla/kernels/cuda/device.cuh>
 #include <dvla/kernels/cuda/divisor.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -46,9 +47,19 @@ struct grouped_walk {
     by_columns = detail::divisor(static_cast<std::uint32_t>(columns));
   }
 
+  /// One row a step, strips of `columns`.
+  grouped_walk(conv_geometry const& g, int strip_columns)
+      : height(static_cast<int>(g.height)), width(static_cast<int>(g.width)), channels(static_cast<int>(g.in_channels)),
+        groups(static_cast<int>(g.groups)), batch(static_cast<int>(g.batch)), strips((width + strip_columns - 1) / strip_columns),
+        columns(strip_columns), steps(height), by_columns(static_cast<std::uint32_t>(strip_columns)) {}
+
   DVLA_HD int images() const { return strips * batch; }
   /// Rows that a step and the next one read, the next one perhaps in another image.
   DVLA_HD int ring_rows() const { return 2 * rows + 3; }
+  template <class Tile>
+  DVLA_HD int slices() const {
+    return (groups + Tile::groups - 1) / Tile::groups;
+  }
   template <class Tile>
   DVLA_HD int row_bytes() const {
     return (columns + 2) * Tile::pitch * 16;
@@ -76,12 +87,64 @@ struct grouped_step {
 [[nodiscard]] __device__ DVLA_INLINE unsigned lane_number() { return static_cast<unsigned>(thread_number()) % 32; }
 [[nodiscard]] __device__ DVLA_INLINE unsigned team_warp() { return static_cast<unsigned>(thread_number()) / 32 % 4; }
 
-/// Copies rows of the pile, one after the other, to a team's ring: [row][columns + 2][pitch] chunks with a column on either side.
-/// Outside the image are zeros; `valid` chunks of the slice exist, the others are zeros too.
-template <class E, int D>
-class row_ring {
-  using tile = grouped_tile<E, D>;
+/// What a team of a kernel does: `left` steps from `step` on with the channels from first_channel on, of which valid_channels exist
+/// in the block's slice. A slice's blocks share its steps.
+struct team_work {
+  int first_channel, valid_channels, left;
+  grouped_step step;
 
+  template <class Tile>
+  __device__ static team_work of(grouped_walk const& s, int dim) {
+    int const teams = static_cast<int>(blockDim.x) / Tile::team, team = static_cast<int>(threadIdx.x) / Tile::team;
+    int const slices = s.slices<Tile>(), first_channel = static_cast<int>(blockIdx.x) % slices * Tile::groups * dim;
+    int const walkers = static_cast<int>(gridDim.x) / slices * teams, walker = static_cast<int>(blockIdx.x) / slices * teams + team;
+    auto const first_of = [&](int w) { return static_cast<int>(static_cast<long long>(s.images()) * s.steps * w / walkers); };
+    return {first_channel, ::min(Tile::groups * dim, s.channels - first_channel), first_of(walker + 1) - first_of(walker),
+            grouped_step::of(s, first_of(walker))};
+  }
+};
+
+/// How many blocks a slice has, and teams a block: as many as there is shared memory and work for.
+struct team_plan {
+  int blocks, teams;
+
+  template <class Tile>
+  static team_plan of(cuda_queue const& queue, grouped_walk const& s, Tile, int block_bytes, int team_bytes) {
+    int const steps = s.images() * s.steps, most_blocks = std::max(1, queue.multiprocessors() / s.slices<Tile>());
+    int const fitting = (static_cast<int>(queue.shared_memory()) - block_bytes) / team_bytes;
+    int const teams = std::clamp((steps + most_blocks - 1) / most_blocks, 1, std::clamp(fitting, 1, Tile::most_teams));
+    return {std::min(most_blocks, (steps + teams - 1) / teams), teams};
+  }
+};
+
+/// Some columns of a line of an image: `count` from `first` on, of which those from 0 to `width` exist.
+struct column_range {
+  int first, count;
+  unsigned width;
+};
+
+/// Calls f(pixel, chunk) for this thread's chunks of a row of pixels.
+template <class Tile, class F>
+__device__ DVLA_INLINE void for_chunks(int pixels, F f) {
+  auto const chunks = static_cast<unsigned>(pixels) * Tile::slice_chunks;
+#pragma unroll 1
+  for (unsigned at = team_thread(); at < chunks; at += Tile::team) f(at / Tile::slice_chunks, at % Tile::slice_chunks);
+}
+
+/// Starts copying columns of a line to [column][pitch] chunks. `valid` chunks of the slice exist; zeros stand for what does not.
+template <class Tile, class E>
+__device__ DVLA_INLINE void copy_columns(E const* line, column_range const& columns, int channels, unsigned valid, unsigned to) {
+  for_chunks<Tile>(columns.count, [&](unsigned pixel, unsigned c) {
+    unsigned const column = static_cast<unsigned>(columns.first) + pixel;
+    auto const offset = static_cast<int>(column) * channels + static_cast<int>(c * chunk<E>);
+    copy_async(to + (pixel * Tile::pitch + c) * 16, line + offset, column < columns.width && c < valid);
+  });
+}
+
+/// Copies rows of the pile, one after the other, to a team's ring: [row][columns + 2][pitch] chunks with a column on either side.
+/// Outside the image are zeros.
+template <class E, class Tile>
+class row_ring {
  public:
   __device__ row_ring(E const* x, int valid, unsigned ring, grouped_step const& first)
       : x_(x), ring_(ring), valid_(static_cast<unsigned>(valid)), image_(first.image), y_(first.row - 1) {}
@@ -89,29 +152,19 @@ class row_ring {
   /// Starts copying all rows before row `until` that have not been copied.
   __device__ void copy(grouped_walk const& s, int until) {
     for (int left = until - (image_ * (s.height + 1) + y_ + 1); left > 0; --left) {
-      int const strip = s.strips == 1 ? 0 : image_ / s.batch, first = strip * s.columns - 1;  // the first column
+      int const strip = s.strips == 1 ? 0 : image_ / s.batch;
       auto const line = static_cast<unsigned>((image_ - strip * s.batch) * s.height + y_);
       auto const row_size = static_cast<unsigned>(s.width * s.channels);
       bool const is_image = y_ >= 0 && image_ < s.images();
-      copy_row(s, x_ + static_cast<std::uint64_t>(line) * row_size, first, is_image ? static_cast<unsigned>(s.width) : 0,
-               ring_ + static_cast<unsigned>(slot_ * s.row_bytes<tile>()));
+      column_range const columns{strip * s.columns - 1, s.columns + 2, is_image ? static_cast<unsigned>(s.width) : 0};
+      copy_columns<Tile>(x_ + static_cast<std::uint64_t>(line) * row_size, columns, s.channels, valid_,
+                         ring_ + static_cast<unsigned>(slot_ * s.row_bytes<Tile>()));
       if (++slot_ == s.ring_rows()) slot_ = 0;
       if (++y_ == s.height) y_ = -1, ++image_;
     }
   }
 
  private:
-  /// Starts copying the columns of a row from `first` on, of which those from 0 to `width` exist.
-  __device__ DVLA_INLINE void copy_row(grouped_walk const& s, E const* from, int first, unsigned width, unsigned to) const {
-    auto const chunks = static_cast<unsigned>(s.columns + 2) * tile::slice_chunks;
-#pragma unroll 1
-    for (unsigned at = team_thread(); at < chunks; at += tile::team) {
-      unsigned const pixel = at / tile::slice_chunks, c = at % tile::slice_chunks, column = static_cast<unsigned>(first) + pixel;
-      auto const offset = static_cast<int>(column) * s.channels + static_cast<int>(c * chunk<E>);
-      copy_async(to + (pixel * tile::pitch + c) * 16, from + offset, column < width && c < valid_);
-    }
-  }
-
   E const* x_;
   unsigned ring_, valid_;
   int slot_ = 0, image_, y_;  // of the next row to copy: its place in the ring, its image and its row there

@@ -50,6 +50,14 @@ __device__ DVLA_INLINE void round_operand(unsigned (&fragment)[N]) {
   }
 }
 
+/// Rounds four floats in shared memory to tf32.
+__device__ DVLA_INLINE void round_words(unsigned at) {
+  unsigned words[4];
+  instructions::load_words(words, at);
+  round_operand<float>(words);
+  instructions::store_words(at, words);
+}
+
 /// sums (16 x 8) += a (16 rows of two chunks) b (8 columns of two chunks). Lane l holds sums of rows l / 4 (elements 0 and 1)
 /// and l / 4 + 8 (elements 2 and 3) in columns 2 (l % 4) and 2 (l % 4) + 1.
 template <class E>
