@@ -2,6 +2,8 @@
 // batches, parts of k.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -32,6 +34,17 @@ struct by_tile : by_own_kernels {
   void operator()(basic_cuda<P> const& device, gemm_problem<T, R> const& problem) const {
     using tile = gemm_cuda::tile_list<Tile>;
     gemm_cuda::multiply<gemm_cuda::tile_choice<tile, tile, gemm_cuda::small_tiles<P, T>>>(device, problem, gemm_cuda::result_of(problem));
+  }
+};
+/// By one of cuBLASLt's algorithms that are taken to give the same bits; nothing where there are fewer.
+struct by_algorithm {
+  int number, *count;
+  template <precision P, class T, class R>
+  void operator()(basic_cuda<P> const& device, gemm_problem<T, R> const& p) const {
+    gemm_cuda::blas_plan plan = gemm_cuda::describe_product<P>(p);
+    auto const algorithms = gemm_cuda::algorithms_of<P, T>(*device.queue, plan, std::array{16u, 16u, 16u});
+    if (number < algorithms.size()) gemm_cuda::run_product(*device.queue, plan, p, algorithms[number], p.c);
+    *count = algorithms.size();
   }
 };
 constexpr by_blas blas;
@@ -129,6 +142,19 @@ TEST_CASE_TEMPLATE("Repeated products have the same bits", K, in_double, strict,
     CHECK(same_bits(t.run(blas), t.run(blas)));
     CHECK(same_bits(t.run(own), t.run(own)));
   });
+}
+
+TEST_CASE_TEMPLATE("The algorithms that are timed give the same bits", K, rounded, halves, widened) {
+  int most = 0;
+  for (sizes const s : {sizes{784, 384, 1152}, {3136, 192, 576}, {3136, 96, 192}, {200, 1536, 384}})
+    for_transpositions([&](bool trans_a, bool trans_b) {
+      trial<K> const t(s, {.trans_a = trans_a, .trans_b = trans_b, .beta = s.n == 192 ? 1.0 : 0.0});
+      int count = 0;
+      auto const first = t.run(by_algorithm{0, &count});
+      for (int i = 1; i < count; ++i) CHECK(same_bits(t.run(by_algorithm{i, &count}), first));
+      most = std::max(most, count);
+    });
+  CHECK(most > 1);
 }
 
 namespace {

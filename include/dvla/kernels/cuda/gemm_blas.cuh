@@ -1,5 +1,5 @@
-// Matrix products by cuBLASLt. The algorithm of a problem is asked for once and kept in the queue; those whose result depends on
-// the order in which blocks finish are left out, so a product has the same bits in every run.
+// Matrix products by cuBLASLt. The algorithm of a problem is chosen once and kept in the queue; those whose result depends on the
+// order in which blocks finish are left out, so a product has the same bits in every run.
 #pragma once
 
 #include <cublasLt.h>
@@ -13,19 +13,13 @@
 #include <unordered_map>
 
 #include <dvla/kernels/cuda/device.cuh>
+#include <dvla/kernels/cuda/gemm_blas_choice.cuh>
+#include <dvla/kernels/cuda/tensor_core.cuh>
 #include <dvla/kernels/gemm_problem.hpp>
 
 namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace gemm_cuda {
-
-/// Throws dvla::error unless the call succeeded. `doing` completes "cuBLASLt error while ...".
-inline void blas_check(cublasStatus_t status, char const* doing) {
-  if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
-    return;
-  fail("cuBLASLt error while ", doing, ": ", cublasLtGetStatusString(status),
-       "; check that its library fits the driver and that the device's memory is not full");
-}
 
 template <class T>
 inline constexpr cudaDataType_t blas_type = std::is_same_v<T, double> ? CUDA_R_64F : std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_16BF;
@@ -50,14 +44,6 @@ struct blas_key {
   };
 };
 
-/// A chosen algorithm with the descriptions it is called with. `found` is false if cuBLASLt has none.
-struct blas_plan {
-  cublasLtMatmulDescOpaque_t operation;
-  cublasLtMatrixLayoutOpaque_t a, b, c;
-  cublasLtMatmulAlgo_t algorithm;
-  bool found = false;
-};
-
 using blas_plans = std::unordered_map<blas_key, blas_plan, blas_key::hash>;
 
 /// The largest power of two, at most 256, that divides an address.
@@ -77,33 +63,9 @@ inline void describe(cublasLtMatrixLayoutOpaque_t& layout, cudaDataType_t type, 
              "describing a batch");
 }
 
-/// Asks for the fastest algorithm that is deterministic and fits the workspace and the operands' alignments.
-template <class Alignments>
-void choose_algorithm(cuda_queue const& queue, blas_plan& plan, Alignments const& alignments) {
-  cublasLtMatmulPreferenceOpaque_t preference;
-  blas_check(cublasLtMatmulPreferenceInit(&preference), "preparing a choice");
-  auto const prefer = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
-    blas_check(cublasLtMatmulPreferenceSetAttribute(&preference, what, &value, sizeof value), "preparing a choice");
-  };
-  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{cuda_queue::blas_workspace_bytes});
-  // Parts of k are summed apart and added in order, in the type of computation, if at all.
-  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignments[0]);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments[1]);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments[2]);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments[2]);
-  cublasLtMatmulHeuristicResult_t result{};
-  int count = 0;
-  auto const status = cublasLtMatmulAlgoGetHeuristic(queue.blas(), &plan.operation, &plan.a, &plan.b, &plan.c, &plan.c, &preference, 1,
-                                                     &result, &count);
-  if (status != CUBLAS_STATUS_NOT_SUPPORTED) blas_check(status, "choosing an algorithm");
-  plan.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
-  plan.algorithm = result.algo;
-}
-
 /// What cuBLASLt is to do for a problem: C^T = op(B)^T op(A)^T, whose operands lie in memory as C, B and A do row-major.
-template <precision P, class T, class R, class Alignments>
-[[nodiscard]] blas_plan plan_blas(cuda_queue const& queue, gemm_problem<T, R> const& p, Alignments const& alignments) {
+template <precision P, class T, class R>
+[[nodiscard]] blas_plan describe_product(gemm_problem<T, R> const& p) {
   blas_plan plan{};
   blas_check(cublasLtMatmulDescInit(&plan.operation, blas_compute<P, T>, blas_type<arithmetic_t<T>>), "describing a product");
   auto const transpose = [&](cublasLtMatmulDescAttributes_t which, bool transposed) {
@@ -118,7 +80,52 @@ template <precision P, class T, class R, class Alignments>
   describe(plan.a, blas_type<T>, p.trans_b ? p.n : p.k, p.trans_b ? p.k : p.n, p.ldb, p.batch, p.batch_stride_b);
   describe(plan.b, blas_type<T>, p.trans_a ? p.k : p.m, p.trans_a ? p.m : p.k, p.lda, p.batch, p.batch_stride_a);
   describe(plan.c, blas_type<R>, p.m, p.n, p.ldc, p.batch, p.batch_stride_c);
-  choose_algorithm(queue, plan, alignments);
+  return plan;
+}
+
+/// Starts the product of a plan with an algorithm; its result goes to `to`.
+template <class T, class R>
+void run_product(cuda_queue const& queue, blas_plan& plan, gemm_problem<T, R> const& p, cublasLtMatmulAlgo_t const& algorithm, R* to) {
+  R const* const addend = p.addend == nullptr ? p.c : p.addend;
+  if (p.bias != nullptr)
+    blas_check(cublasLtMatmulDescSetAttribute(&plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias),
+               "describing a product");
+  blas_check(cublasLtMatmul(queue.blas(), &plan.operation, &p.alpha, p.b, &plan.a, p.a, &plan.b, &p.beta, addend, &plan.c, to, &plan.c,
+                            &algorithm, queue.blas_workspace(), cuda_queue::blas_workspace_bytes, queue.stream()),
+             "running a matrix product");
+}
+
+/// Chooses among algorithms of equal results by trying them, where the product is large enough to be worth it, the stream is not
+/// recorded and there is memory for a result; else the likely fastest.
+template <class T, class R>
+[[nodiscard]] cublasLtMatmulAlgo_t choose_algorithm(cuda_queue const& queue, blas_plan& plan, gemm_problem<T, R> const& p,
+                                                    blas_algorithms const& algorithms) {
+  constexpr double worth_it = 1e8;  // multiplications
+  double const multiplications = static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
+  if (algorithms.size() == 1 || p.batch > 1 || multiplications < worth_it || is_recording(queue.stream())) return algorithms[0];
+  R* result = nullptr;
+  if (cudaMalloc(&result, p.m * p.ldc * sizeof(R)) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return algorithms[0];
+  }
+  std::unique_ptr<R, decltype(&cuda_memory::deallocate)> const owned(result, &cuda_memory::deallocate);
+  auto const run = [&](cublasLtMatmulAlgo_t const& algorithm) { run_product(queue, plan, p, algorithm, result); };
+  return algorithms[fastest_of(queue.stream(), algorithms, run)];
+}
+
+/// cuBLASLt's algorithms for a plan that give the same bits. Those without tensor cores may sum in orders of their own: one of them.
+template <precision P, class T, class Alignments>
+[[nodiscard]] blas_algorithms algorithms_of(cuda_queue const& queue, blas_plan& plan, Alignments const& alignments) {
+  return equal_algorithms(propose_algorithms(queue, plan, alignments, tensor_core::takes<P, T> ? most_proposals : 1));
+}
+
+/// The plan of a problem on operands of such alignments.
+template <precision P, class T, class R, class Alignments>
+[[nodiscard]] blas_plan plan_product(cuda_queue const& queue, gemm_problem<T, R> const& p, Alignments const& alignments) {
+  blas_plan plan = describe_product<P>(p);
+  blas_algorithms const algorithms = algorithms_of<P, T>(queue, plan, alignments);
+  plan.found = algorithms.size() > 0;
+  if (plan.found) plan.algorithm = choose_algorithm(queue, plan, p, algorithms);
   return plan;
 }
 
@@ -133,7 +140,7 @@ template <precision P, class T, class R>
   blas_key const key{{kind, p.m, p.n, p.k, p.lda, p.ldb, p.ldc, std::size_t{p.trans_a}, std::size_t{p.trans_b}, p.batch, p.batch_stride_a,
                       p.batch_stride_b, p.batch_stride_c, alignments[0], alignments[1], alignments[2]}};
   auto found = plans.find(key);
-  if (found == plans.end()) found = plans.emplace(key, plan_blas<P>(queue, p, alignments)).first;
+  if (found == plans.end()) found = plans.emplace(key, plan_product<P>(queue, p, alignments)).first;
   return found->second;
 }
 
@@ -144,13 +151,7 @@ template <precision P, class T, class R>
   if (p.batch > 0x7FFFFFFFu) return false;
   blas_plan& plan = blas_plan_of<P>(queue, p);
   if (!plan.found) return false;
-  R const* const addend = p.addend == nullptr ? p.c : p.addend;
-  if (p.bias != nullptr)
-    blas_check(cublasLtMatmulDescSetAttribute(&plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias),
-               "describing a product");
-  blas_check(cublasLtMatmul(queue.blas(), &plan.operation, &p.alpha, p.b, &plan.a, p.a, &plan.b, &p.beta, addend, &plan.c, p.c, &plan.c,
-                            &plan.algorithm, queue.blas_workspace(), cuda_queue::blas_workspace_bytes, device.stream()),
-             "running a matrix product");
+  run_product(queue, plan, p, plan.algorithm, p.c);
   return true;
 }
 
