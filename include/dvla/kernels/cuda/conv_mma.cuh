@@ -25,7 +25,7 @@ template <class E>
 inline constexpr int chunk = 16 / static_cast<int>(sizeof(E));
 
 using instructions::copies_commit, instructions::copies_wait, instructions::load_matrices, instructions::load_matrices_transposed;
-using instructions::as_tf32, instructions::load_word, instructions::shared_address;
+using instructions::as_tf32, instructions::load_word, instructions::round_words, instructions::shared_address;
 
 /// threadIdx.x, which the compiler takes for a new number every time: what is computed from it is then not kept in registers
 /// from one round of a loop to the next.
@@ -48,14 +48,6 @@ __device__ DVLA_INLINE void round_operand(unsigned (&fragment)[N]) {
 #pragma unroll
     for (int i = 0; i < N; ++i) fragment[i] = as_tf32(fragment[i]);
   }
-}
-
-/// Rounds four floats in shared memory to tf32.
-__device__ DVLA_INLINE void round_words(unsigned at) {
-  unsigned words[4];
-  instructions::load_words(words, at);
-  round_operand<float>(words);
-  instructions::store_words(at, words);
 }
 
 /// sums (16 x 8) += a (16 rows of two chunks) b (8 columns of two chunks). Lane l holds sums of rows l / 4 (elements 0 and 1)

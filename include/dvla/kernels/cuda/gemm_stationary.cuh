@@ -16,10 +16,11 @@ namespace kernels::gemm_cuda {
 /// The warps of a team share rows and divide columns.
 template <class T, bool TransB>
 struct stationary_tile {
+  static constexpr bool across = !TransB && sizeof(T) == 2;  // floats are turned, and rounded, once for all rows
   static constexpr int rows = 32, columns = 96, warp_columns = 48, threads = 512, stages = 4;
   static constexpr int team = columns / warp_columns * 32, teams = threads / team;
   using left = stage_layout<T, rows, false>;
-  using right = stage_layout<T, columns, !TransB>;
+  using right = stage_layout<T, columns, across, true>;
   using sums = warp_sums<T, rows / 16, warp_columns / 16>;
   static constexpr int ring_bytes = stages * left::bytes, right_at = teams * ring_bytes;
 
@@ -58,7 +59,7 @@ class row_loader {
   int row_, stride_, rows_, bytes_, at_;  // at: in the row, in bytes
 };
 
-/// Starts copying the block's columns of op(B). Of 16 columns the tensor cores leave a thread four in two places; here the pairs of
+/// Copies the block's columns of op(B), or starts to. Of 16 columns the tensor cores leave a thread four in two places; here the pairs of
 /// columns change places so that these four are neighbours in C: pair 2 q + t lies where pair 4 t + q would.
 template <class T, class Tile, bool TransB>
 __device__ DVLA_INLINE void copy_columns(tile_arguments<T> const& p, int first_column, std::uint32_t to) {
@@ -77,7 +78,7 @@ __device__ DVLA_INLINE void copy_columns(tile_arguments<T> const& p, int first_c
       tensor_core::copy_async(to + static_cast<std::uint32_t>(stage * layout::bytes) + layout::place(place_of(column), i % 4),
                               from(first_column + column, k), there);
     }
-  } else {  // a copy moves two columns
+  } else if constexpr (Tile::across) {  // a copy moves two columns
     for (int i = static_cast<int>(threadIdx.x); i < steps * layout::depth * Tile::columns / 2; i += Tile::threads) {
       int const k = i / (Tile::columns / 2), column = i % (Tile::columns / 2) * 2, place = place_of(column);
       tensor_core::copy_async<2 * size>(to + static_cast<std::uint32_t>(k / layout::depth * layout::bytes) +
@@ -85,6 +86,36 @@ __device__ DVLA_INLINE void copy_columns(tile_arguments<T> const& p, int first_c
                                             static_cast<std::uint32_t>(place % layout::chunk * size),
                                         from(k, first_column + column), k < p.k && first_column + column < p.n ? 2 * size : 0);
     }
+  } else {  // four columns by four k, turned and rounded on their way
+    constexpr int quads = Tile::columns / 4;
+    for (int i = static_cast<int>(threadIdx.x); i < steps * layout::depth / 4 * quads; i += Tile::threads) {
+      int const k = i / quads * 4, column = i % quads * 4;
+      std::uint32_t words[4][4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        bool const there = k + j < p.k && first_column + column < p.n;
+        auto const row = there ? *reinterpret_cast<uint4 const*>(from(k + j, first_column + column)) : uint4{0, 0, 0, 0};
+        words[0][j] = row.x, words[1][j] = row.y, words[2][j] = row.z, words[3][j] = row.w;
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        for (std::uint32_t& word : words[j]) word = tensor_core::as_tf32(word);
+        tensor_core::store_words(to + static_cast<std::uint32_t>(k / layout::depth * layout::bytes) +
+                                     layout::place(place_of(column + j), k % layout::depth / layout::chunk),
+                                 words[j]);
+      }
+    }
+  }
+}
+
+/// Rounds the block's columns of op(B), which are there, to tf32, unless they were on their way.
+template <class T, class Tile, bool TransB>
+__device__ DVLA_INLINE void round_columns(int k, std::uint32_t at) {
+  if constexpr (std::is_same_v<T, float> && TransB) {
+    int const chunks = static_cast<int>(Tile::stages_of(static_cast<std::size_t>(k))) * Tile::right::bytes / 16;
+    for (int i = static_cast<int>(threadIdx.x); i < chunks; i += Tile::threads)
+      tensor_core::round_words(at + static_cast<std::uint32_t>(16 * i));
+    __syncthreads();
   }
 }
 
@@ -162,6 +193,7 @@ __global__ void __launch_bounds__(stationary_tile<T, TransB>::threads, 1)
   }
   tensor_core::copies_wait<tile::stages - 1>();
   __syncthreads();  // the columns are there, for all warps
+  round_columns<T, tile, TransB>(p.k, right_memory);
 
   std::uint32_t at = 0;  // in the ring
 #pragma unroll 1

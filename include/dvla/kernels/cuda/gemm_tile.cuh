@@ -23,8 +23,9 @@ struct tensor_tile {
 };
 
 /// One stage of an operand in shared memory: Size rows of op(A), or columns of op(B), by 64 bytes of k. Across: k runs across the
-/// rows of memory, which hold Size elements; else along them. ldmatrix and the copies meet in no bank.
-template <class T, int Size, bool Across>
+/// rows of memory, which hold Size elements; else along them. ldmatrix and the copies meet in no bank. Ready: floats there are rounded
+/// to tf32 already.
+template <class T, int Size, bool Across, bool Ready = false>
 struct stage_layout {
   static constexpr int chunk = 16 / static_cast<int>(sizeof(T)), depth = 64 / static_cast<int>(sizeof(T));
   static constexpr int rows = Across ? depth : Size, chunks = (Across ? Size : depth) / chunk;  // as in memory; chunks of 16 bytes
@@ -53,7 +54,7 @@ struct stage_layout {
 #pragma unroll
       for (int i = 0; i < 4; ++i) to[i] = tensor_core::load_word(at + place(4 * (Left ? i / 2 : i % 2), 0) + (Left ? i % 2 : i / 2) * 32);
     }
-    if constexpr (std::is_same_v<T, float>) {
+    if constexpr (std::is_same_v<T, float> && !Ready) {
 #pragma unroll
       for (std::uint32_t& word : to) word = tensor_core::as_tf32(word);
     }

@@ -98,6 +98,14 @@ __device__ DVLA_INLINE void load_matrices_transposed(std::uint32_t (&to)[2], std
   return rounded;
 }
 
+/// Rounds four floats in shared memory so.
+__device__ DVLA_INLINE void round_words(std::uint32_t at) {
+  std::uint32_t words[4];
+  load_words(words, at);
+  for (std::uint32_t& word : words) word = as_tf32(word);
+  store_words(at, words);
+}
+
 /// Two numbers rounded to bfloat16, the first in the lower half.
 [[nodiscard]] __device__ DVLA_INLINE std::uint32_t bfloat16_word(float low, float high) {
   std::uint32_t word;

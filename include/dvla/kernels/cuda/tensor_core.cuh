@@ -17,7 +17,7 @@ inline constexpr bool takes = std::is_same_v<T, bfloat16> || (std::is_same_v<T, 
 
 using instructions::as_tf32, instructions::await_threads, instructions::copies_commit, instructions::copies_wait, instructions::copy_async;
 using instructions::load_matrices, instructions::load_matrices_transposed, instructions::load_word, instructions::multiply_add;
-using instructions::prefetch, instructions::shared_address, instructions::store_words;
+using instructions::prefetch, instructions::round_words, instructions::shared_address, instructions::store_words;
 
 }  // namespace kernels::tensor_core
 }  // namespace dvla::inline DVLA_ABI
