@@ -35,26 +35,61 @@ __device__ void round_filters(unsigned filters) {
     for (unsigned i = threadIdx.x; i < grouped_tile<E, D>::filter_bytes / 16; i += blockDim.x) round_words(filters + 16 * i);
 }
 
+/// This lane's places in the patches of its warp's pixels, and its place in the filters; both go down the three rows of taps.
+template <class E, int D>
+struct tap_rows {
+  using tile = grouped_tile<E, D>;
+  unsigned row_bytes, ring_bytes, ring_end;
+
+  __device__ DVLA_INLINE tap_rows(grouped_walk const& s, unsigned ring)
+      : row_bytes(static_cast<unsigned>(s.row_bytes<tile>())), ring_bytes(static_cast<unsigned>(s.ring_bytes<tile>())),
+        ring_end(ring + ring_bytes) {}
+
+  /// For the left operand, of the pixel that is the lane's row of a tile, `right` columns further on; lanes from 16 on, the second
+  /// chunk of a pair. `slot`: of the first row that is read.
+  [[nodiscard]] __device__ DVLA_INLINE unsigned patch(grouped_walk const& s, unsigned ring, int slot, unsigned i, unsigned right) const {
+    unsigned const lane = lane_number(), group = team_warp() % tile::groups, part = team_warp() / tile::groups;
+    unsigned const padded = s.by_columns.value, last = static_cast<unsigned>(s.rows) * padded - (tile::paired ? 2 : 1);
+    unsigned const pixel = ::min(part * tile::part_pixels + tile::pixel_of(i, lane % 16), last);
+    unsigned const row = s.by_columns.quotient(pixel);
+    unsigned column = pixel - row * padded + right;
+    if constexpr (tile::paired) column = ::min(column, static_cast<unsigned>(s.columns + 1));
+    unsigned const at = ring + (static_cast<unsigned>(slot) + row) * row_bytes +
+                        (tile::place(column) + group * tile::group_chunks + lane / 16) * 16;
+    return at < ring_end ? at : at - ring_bytes;
+  }
+  [[nodiscard]] __device__ DVLA_INLINE static unsigned filter(unsigned filters) {
+    unsigned const lane = lane_number(), group = team_warp() % tile::groups;
+    return filters + ((group * D + lane % 8) * tile::filter_pitch + lane / 8 % 2) * 16;
+  }
+  template <int Count>
+  __device__ DVLA_INLINE void go_down(unsigned (&patch)[Count], unsigned& filter) const {
+    filter += tile::row_chunks * 16;
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+      patch[i] += row_bytes;
+      if (patch[i] >= ring_end) patch[i] -= ring_bytes;
+    }
+  }
+  /// The right operand: a pair of chunks of all outputs' filters.
+  __device__ DVLA_INLINE static void load_filters(unsigned (&b)[D / 8][2], unsigned filter, int chunk) {
+#pragma unroll
+    for (int n = 0; n < D / 8; ++n) load_matrices(b[n], filter + static_cast<unsigned>(n * 8 * tile::filter_pitch + chunk) * 16);
+  }
+};
+
 /// sums += the patches of this warp's pixels times the filters of its group, one row of three taps after the other. `slot`: where the
 /// first row that is read lies in the ring.
 template <class E, int D>
 __device__ DVLA_INLINE void multiply_rows(float (&sums)[grouped_tile<E, D>::tiles][D / 8][4], grouped_walk const& s, unsigned filters,
                                           unsigned ring, int slot) {
   using tile = grouped_tile<E, D>;
-  unsigned const lane = lane_number(), group = team_warp() % tile::groups, part = team_warp() / tile::groups;
-  bool const upper = lane >= 16;  // these lanes give the addresses of the second chunk of a pair
-  auto const row_bytes = static_cast<unsigned>(s.row_bytes<tile>()), ring_bytes = static_cast<unsigned>(s.ring_bytes<tile>());
+  tap_rows<E, D> const rows(s, ring);
+  bool const upper = lane_number() >= 16;
   unsigned const next_tap = upper ? (tile::pitch - tile::group_chunks) * 16 : 0;
-  unsigned patch[tile::tiles];
+  unsigned patch[tile::tiles], filter = rows.filter(filters);
 #pragma unroll
-  for (int i = 0; i < tile::tiles; ++i) {
-    unsigned const pixel = ::min(part * tile::part_pixels + 16 * i + lane % 16, static_cast<unsigned>(s.rows * s.columns - 1));
-    unsigned const row = s.by_columns.quotient(pixel), column = pixel - row * static_cast<unsigned>(s.columns);
-    patch[i] = ring + (static_cast<unsigned>(slot) + row) * row_bytes +
-               (column * tile::pitch + group * tile::group_chunks + (upper ? 1 : 0)) * 16;
-    if (patch[i] >= ring + ring_bytes) patch[i] -= ring_bytes;
-  }
-  unsigned filter = filters + ((group * D + lane % 8) * tile::filter_pitch + lane / 8 % 2) * 16;
+  for (int i = 0; i < tile::tiles; ++i) patch[i] = rows.patch(s, ring, slot, static_cast<unsigned>(i), 0);
 #pragma unroll 1
   for (int row = 0; row < 3; ++row) {
 #pragma unroll
@@ -64,8 +99,7 @@ __device__ DVLA_INLINE void multiply_rows(float (&sums)[grouped_tile<E, D>::tile
       unsigned const offset =
           static_cast<unsigned>(tap * tile::pitch + c) * 16 + (c + 1 < tile::group_chunks || !pair ? 0 : next_tap);
       unsigned b[D / 8][2];
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) load_matrices(b[n], filter + static_cast<unsigned>(n * 8 * tile::filter_pitch + j) * 16);
+      rows.load_filters(b, filter, j);
 #pragma unroll
       for (int i = 0; i < tile::tiles; ++i) {
         unsigned a[4];
@@ -79,12 +113,41 @@ __device__ DVLA_INLINE void multiply_rows(float (&sums)[grouped_tile<E, D>::tile
             multiply_chunk<E>(sums[i][n], a[0], a[1], b[n][0]);
       }
     }
-    filter += tile::row_chunks * 16;
+    rows.go_down(patch, filter);
+  }
+}
+
+/// The same for tiles in pairs, of every other pixel each: for the three taps of a row they read four columns in place of six.
+template <class E, int D>
+__device__ DVLA_INLINE void multiply_paired_rows(float (&sums)[grouped_tile<E, D>::tiles][D / 8][4], grouped_walk const& s,
+                                                 unsigned filters, unsigned ring, int slot) {
+  using tile = grouped_tile<E, D>;
+  tap_rows<E, D> const rows(s, ring);
+  unsigned patch[tile::tiles * 2], filter = rows.filter(filters);
 #pragma unroll
-    for (int i = 0; i < tile::tiles; ++i) {
-      patch[i] += row_bytes;
-      if (patch[i] >= ring + ring_bytes) patch[i] -= ring_bytes;
+  for (int i = 0; i < tile::tiles * 2; ++i)
+    patch[i] = rows.patch(s, ring, slot, static_cast<unsigned>(i / 4 * 2), static_cast<unsigned>(i % 4));
+#pragma unroll 1
+  for (int row = 0; row < 3; ++row) {
+#pragma unroll
+    for (int c = 0; c < tile::group_chunks; c += 2) {
+      unsigned a[tile::tiles * 2][4];
+#pragma unroll
+      for (int i = 0; i < tile::tiles * 2; ++i) {
+        load_matrices(a[i], patch[i] + static_cast<unsigned>(c) * 16);
+        round_operand<E>(a[i]);
+      }
+#pragma unroll
+      for (int tap = 0; tap < 3; ++tap) {
+        unsigned b[D / 8][2];
+        rows.load_filters(b, filter, tap * tile::group_chunks + c);
+#pragma unroll
+        for (int i = 0; i < tile::tiles; ++i)
+#pragma unroll
+          for (int n = 0; n < D / 8; ++n) multiply<E>(sums[i][n], a[i / 2 * 4 + i % 2 + tap], b[n]);
+      }
     }
+    rows.go_down(patch, filter);
   }
 }
 
@@ -117,7 +180,10 @@ __global__ void __launch_bounds__(grouped_tile<E, D>::team* grouped_tile<E, D>::
     copies_commit();
     step_results<E, D> const results(s, step, slot, first_channel);
     float sums[tile::tiles][D / 8][4] = {};
-    multiply_rows<E, D>(sums, s, filters, ring, slot);
+    if constexpr (tile::paired)
+      multiply_paired_rows<E, D>(sums, s, filters, ring, slot);
+    else
+      multiply_rows<E, D>(sums, s, filters, ring, slot);
     await_team();  // the rows above have been read: their memory takes the results
     if (has_group) results.gather(sums, complete, first_channel, ring_memory);
     result_chunks<E, D> const chunks(results, valid);

@@ -32,7 +32,7 @@ struct step_results {
   /// Calls f(place in the ring, in chunks, of a pixel of the step; offset from `start` in y) if it exists.
   template <class F>
   __device__ DVLA_INLINE void with_pixel(unsigned pixel, F f) const {
-    unsigned const row = s.by_columns.quotient(pixel), column = pixel - row * static_cast<unsigned>(s.columns);
+    unsigned const row = s.by_columns.quotient(pixel), column = pixel - row * s.by_columns.value;
     auto const ring_rows = static_cast<unsigned>(s.ring_rows());
     unsigned const at = slot + row < ring_rows ? slot + row : slot + row - ring_rows;
     if (row < rows && column < columns)
@@ -48,8 +48,9 @@ struct step_results {
 #pragma unroll
     for (int i = 0; i < tile::tiles; ++i)
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-        with_pixel(first + static_cast<unsigned>(16 * i + 8 * half) + lane / 4, [&](unsigned place, unsigned offset) {
+      for (int half = 0; half < 2; ++half) {
+        unsigned const row = static_cast<unsigned>(8 * half) + lane / 4;  // of the tile
+        with_pixel(first + tile::pixel_of(static_cast<unsigned>(i), row), [&](unsigned place, unsigned offset) {
 #pragma unroll
           for (int n = 0; n < D / 8; ++n) {
             float result[2] = {sums[i][n][2 * half], sums[i][n][2 * half + 1]};
@@ -58,6 +59,7 @@ struct step_results {
             store_pair(own + place * chunk<E> + 8 * n, result[0], result[1]);
           }
         });
+      }
   }
 };
 

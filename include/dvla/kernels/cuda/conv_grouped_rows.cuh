@@ -22,8 +22,19 @@ struct grouped_tile {
   static constexpr int group_chunks = D / chunk<E>, slice_chunks = groups * group_chunks;
   static constexpr int tiles = 4 / parts, part_pixels = 16 * tiles, pixels = parts * part_pixels;  // of a step
   static constexpr int pitch = slice_chunks | 1;                                                   // chunks from pixel to pixel
+  // Two tiles share their pixels in turn, so that what one reads for a tap the other reads for the next; each tap has whole products.
+  static constexpr bool paired = group_chunks % 2 == 0;
   static constexpr int row_chunks = 3 * group_chunks, filter_chunks = 3 * row_chunks, filter_pitch = filter_chunks | 1;
   static constexpr int filter_bytes = (groups * D * filter_pitch + 1) * 16;  // a last single chunk is read with what follows it
+
+  /// Of columns, with one that does not exist where pairs are left with one.
+  [[nodiscard]] DVLA_HD static constexpr int padded(int columns) { return paired ? (columns + 1) / 2 * 2 : columns; }
+  /// Where a pixel of a ring's row lies, in chunks: every other one of 16 in a row meets in no bank.
+  [[nodiscard]] DVLA_HD static constexpr unsigned place(unsigned pixel) { return pixel * pitch + (paired ? pixel / 8 % 2 : 0); }
+  /// Which of its tile pair's, or its part's, pixels a row of a tile is.
+  [[nodiscard]] DVLA_HD static constexpr unsigned pixel_of(unsigned tile, unsigned row) {
+    return paired ? tile / 2 * 32 + 2 * row + tile % 2 : tile * 16 + row;
+  }
 };
 
 /// The geometry (kernel 3, stride 1, padding 1, as many channels in as out) and a team's way through it: `rows` rows a step, down
@@ -32,19 +43,21 @@ struct grouped_tile {
 /// pixels are cut into strips of columns; then each strip of an image counts as one.
 struct grouped_walk {
   int height, width, channels, groups, batch, strips = 1, columns = 0, rows = 1, steps = 0;  // steps: down an image
-  detail::divisor by_columns;
+  detail::divisor by_columns;  // padded
 
   template <class Tile>
   grouped_walk(conv_geometry const& g, Tile)
       : height(static_cast<int>(g.height)), width(static_cast<int>(g.width)), channels(static_cast<int>(g.in_channels)),
         groups(static_cast<int>(g.groups)), batch(static_cast<int>(g.batch)) {
-    auto const fits = [&] { return columns <= Tile::pixels && Tile::filter_bytes + ring_bytes<Tile>() <= int{shared_budget}; };
+    auto const fits = [&] {
+      return Tile::padded(columns) <= Tile::pixels && Tile::filter_bytes + ring_bytes<Tile>() <= int{shared_budget};
+    };
     for (columns = width; !fits(); ++strips) columns = (width + strips - 1) / strips;
     strips = (width + columns - 1) / columns;
-    for (rows = std::clamp(Tile::pixels / columns, 1, height); rows > 1 && !fits();) --rows;
+    for (rows = std::clamp(Tile::pixels / Tile::padded(columns), 1, height); rows > 1 && !fits();) --rows;
     steps = (height + rows - 1) / rows;
     rows = (height + steps - 1) / steps;  // as even as can be
-    by_columns = detail::divisor(static_cast<std::uint32_t>(columns));
+    by_columns = detail::divisor(static_cast<std::uint32_t>(Tile::padded(columns)));
   }
 
   /// One row a step, strips of `columns`.
@@ -137,7 +150,7 @@ __device__ DVLA_INLINE void copy_columns(E const* line, column_range const& colu
   for_chunks<Tile>(columns.count, [&](unsigned pixel, unsigned c) {
     unsigned const column = static_cast<unsigned>(columns.first) + pixel;
     auto const offset = static_cast<int>(column) * channels + static_cast<int>(c * chunk<E>);
-    copy_async(to + (pixel * Tile::pitch + c) * 16, line + offset, column < columns.width && c < valid);
+    copy_async(to + (Tile::place(pixel) + c) * 16, line + offset, column < columns.width && c < valid);
   });
 }
 

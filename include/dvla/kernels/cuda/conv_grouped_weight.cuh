@@ -22,6 +22,7 @@ struct grouped_weight_tile {
   static constexpr int octets = 9 * D / 8, tiles = ((octets + 1) / 2 + parts - 1) / parts;
   static constexpr int filters_bytes = groups * D * 9 * D * static_cast<int>(sizeof(float));
 
+  [[nodiscard]] DVLA_HD static constexpr unsigned place(unsigned pixel) { return pixel * pitch; }
   [[nodiscard]] DVLA_HD static int gradient_bytes(grouped_walk const& s) { return s.columns * pixel_bytes; }
   /// Of a team: its ring and two rows of dy, whose place its sums take at last.
   [[nodiscard]] DVLA_HD static int team_bytes(grouped_walk const& s) {
@@ -154,7 +155,8 @@ __global__ void __launch_bounds__(grouped_weight_tile<E, D>::team* grouped_weigh
   auto const filters_of = [&](int of) { return reinterpret_cast<float*>(grouped_memory + of * tile::team_bytes(s) / 16); };
   write_filters<E, D>(sums, group, part, filters_of(team));
   __syncthreads();
-  float* const to = parts + (static_cast<std::size_t>(static_cast<int>(blockIdx.x) / s.slices<tile>()) * s.channels + first_channel) * 9 * D;
+  auto const number = static_cast<std::size_t>(static_cast<int>(blockIdx.x) / s.slices<tile>());  // of the part
+  float* const to = parts + (number * s.channels + first_channel) * 9 * D;
   for (int i = static_cast<int>(threadIdx.x); i < work.valid_channels * 9 * D; i += static_cast<int>(blockDim.x)) {
     float sum = filters_of(0)[i];
     for (int other = 1; other < static_cast<int>(blockDim.x) / tile::team; ++other) sum += filters_of(other)[i];
