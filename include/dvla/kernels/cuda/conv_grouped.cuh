@@ -179,6 +179,7 @@ __global__ void __launch_bounds__(grouped_tile<E, D>::team* grouped_tile<E, D>::
     if (left > 1) rows.copy(s, next.first_read(s) + s.rows + 2);
     copies_commit();
     step_results<E, D> const results(s, step, slot, first_channel);
+    if constexpr (Finish::reads) results.prefetch(finish);
     float sums[tile::tiles][D / 8][4] = {};
     if constexpr (tile::paired)
       multiply_paired_rows<E, D>(sums, s, filters, ring, slot);

@@ -2,13 +2,14 @@
 // stored, or an activation of theirs is, or they are an activation's gradient. A finish is a trivially copyable functor with
 //   finish<N>(offset, values, ...)   on the device: takes N neighbouring results as they lie in y, 16 bytes, from an offset of y
 //   reads, load<N>(offset)           whether it needs something there, and what; finish then has it as its last argument, so that a
-//                                    thread has all such reads under way at once
+//                                    thread has all such reads under way at once; prefetch(offset) comes before
 #pragma once
 
 #include <cstddef>
 
 #include <dvla/expr/operations.hpp>
 #include <dvla/kernels/cuda/access.cuh>
+#include <dvla/kernels/cuda/instructions.cuh>
 #include <dvla/kernels/cuda/packet.cuh>
 
 namespace dvla::inline DVLA_ABI {
@@ -66,6 +67,7 @@ struct store_image_slope {
   E* dz;
   E const* z;
 
+  __device__ void prefetch(std::size_t offset) const { instructions::prefetch(z + offset); }
   template <int N>
   [[nodiscard]] __device__ raw_packet<E, N> load(std::size_t offset) const {
     return load_raw<N>(z + offset);

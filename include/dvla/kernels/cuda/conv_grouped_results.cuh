@@ -40,6 +40,14 @@ struct step_results {
         (row * static_cast<unsigned>(s.width) + column) * static_cast<unsigned>(s.channels));
   }
 
+  /// Has what `finish` will read of the step's results brought near: two lines of 128 bytes a pixel, each by one thread.
+  template <class Finish>
+  __device__ DVLA_INLINE void prefetch(Finish const& finish) const {
+    static_assert(tile::slice_chunks <= 16 && 2 * tile::pixels <= tile::team);
+    unsigned const chunk_of_line = ::min(team_thread() % 2 * 8, static_cast<unsigned>(tile::slice_chunks - 1));
+    with_pixel(team_thread() / 2, [&](unsigned, unsigned offset) { finish.prefetch(start + offset + chunk_of_line * chunk<E>); });
+  }
+
   /// Gathers the sums, completed by `complete`, which gets the channel and the offset of both in y.
   template <class Complete>
   __device__ DVLA_INLINE void gather(float (&sums)[tile::tiles][D / 8][4], Complete const& complete, int first_channel, uint4* ring) const {
