@@ -33,97 +33,119 @@ struct forward_arguments {
   unsigned multiprocessors;
 };
 
-/// 16 queries of a warp on their way over the keys. `sum` and `o` are relative to 2^top, the largest weight of a query's
-/// first keys; `top` is raised only where later weights leave the range that floats sum up well: a step that finds so begins anew.
-/// `top` is finite, so that even scores of minus infinity have a distance from it.
-template <class T, int D>
+/// 16 Tiles queries of a warp on their way over the keys. `sum` and `o` are relative to 2^top, the largest weight of a query's first
+/// keys. Where later weights leave the range that floats sum up well, which is seen at the end, the warp walks again, and raises
+/// `top` as it goes. `top` is finite, so that even scores of minus infinity have a distance from it.
+template <class T, int D, int Tiles>
 struct attending_rows {
-  static constexpr float largest_sum = 0x1p16f;  // of a lane's weights of one step
+  static constexpr float largest_sum = 0x1p16f;  // of a lane's weights
 
-  row_block<T, D> q;
-  float o[D / 8][4] = {};
-  float top[2] = {std::numeric_limits<float>::lowest(), std::numeric_limits<float>::lowest()}, sum[2] = {};
-  bool fresh = true;
+  partly_kept_rows<T, D, forward_tiling_of<T, D, Tiles>.kept> q[Tiles];
+  float o[Tiles][D / 8][4], top[Tiles][2], sum[Tiles][2];
+  bool fresh;
 
-  __device__ DVLA_INLINE attending_rows(head_rows<T const> const& queries, int first) { q.load(queries, first); }
+  __device__ DVLA_INLINE void begin() {
+    fresh = true;
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) sum[t][i] = 0, top[t][i] = std::numeric_limits<float>::lowest();
+#pragma unroll
+      for (int i = 0; i < D / 2; ++i) o[t][i / 4][i % 4] = 0;
+    }
+  }
 
   /// Attends to 16 Blocks keys, of which `count` exist. The addresses are this lane's in the first block.
   template <int Blocks>
-  __device__ DVLA_INLINE void attend(std::uint32_t keys, std::uint32_t values, int count, float scale) {
-    score_block s[Blocks];
-    float added[2];
-    for (bool raising = fresh;; raising = true) {
-      find_scores(s, keys, count);
-      if (raising) raise_top(s, scale);
-      bool const in_range = find_weights(s, added, scale);
-      if (raising || __all_sync(~0u, in_range)) break;
-    }
+  __device__ DVLA_INLINE void attend(std::uint32_t keys, std::uint32_t values, int count, float scale, bool raising) {
+    score_block s[Blocks][Tiles];
+    find_scores(s, keys, count);
+    if (fresh || raising) raise_top(s, scale);
     fresh = false;
-    sum[0] += added[0], sum[1] += added[1];
+    find_weights(s, scale);
 #pragma unroll
-    for (int b = 0; b < Blocks; ++b) add_weighted<T, D>(o, weight_block<T>(s[b]), values + b * tile_layout<T, D>::block_bytes);
+    for (int b = 0; b < Blocks; ++b) {
+      weight_block<T> weights[Tiles];
+#pragma unroll
+      for (int t = 0; t < Tiles; ++t) weights[t] = weight_block<T>(s[b][t]);
+      add_weighted<T, D>(o, weights, values + b * tile_layout<T, D>::block_bytes);
+    }
+  }
+
+  /// False if the weights were too large, or not numbers.
+  [[nodiscard]] __device__ DVLA_INLINE bool in_range() const {
+    bool all = true;
+#pragma unroll
+    for (int i = 0; i < 2 * Tiles; ++i) all = all && sum[i / 2][i % 2] <= largest_sum;
+    return __all_sync(~0u, all);
   }
 
  private:
   template <int Blocks>
-  __device__ DVLA_INLINE void find_scores(score_block (&s)[Blocks], std::uint32_t keys, int count) const {
+  __device__ DVLA_INLINE void find_scores(score_block (&s)[Blocks][Tiles], std::uint32_t keys, int count) const {
 #pragma unroll
     for (int b = 0; b < Blocks; ++b) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i) s[b][i / 4][i % 4] = 0;
+      for (int i = 0; i < 8 * Tiles; ++i) s[b][i / 8][i / 4 % 2][i % 4] = 0;
       add_scores<T, D>(s[b], q, keys + b * tile_layout<T, D>::block_bytes);
     }
     if (count >= tile_rows * Blocks) return;
 #pragma unroll
-    for (int b = 0; b < Blocks; ++b) hide_columns(s[b], count - b * tile_rows);
+    for (int i = 0; i < Blocks * Tiles; ++i) hide_columns(s[i / Tiles][i % Tiles], count - i / Tiles * tile_rows);
   }
 
-  /// Scores become weights, and `added` this lane's sums of them; false if those are too large, or not numbers.
+  /// Scores become weights, which `sum` gathers.
   template <int Blocks>
-  __device__ DVLA_INLINE bool find_weights(score_block (&s)[Blocks], float (&added)[2], float scale) const {
-    added[0] = added[1] = 0;
+  __device__ DVLA_INLINE void find_weights(score_block (&s)[Blocks][Tiles], float scale) {
 #pragma unroll
-    for (int i = 0; i < 8 * Blocks; ++i) {
-      float& x = s[i / 8][i / 4 % 2][i % 4];
-      x = power_of_2(fmaf(x, scale, -top[i % 4 / 2]));
-      added[i % 4 / 2] += x;
+    for (int i = 0; i < 8 * Blocks * Tiles; ++i) {
+      int const t = i / 8 % Tiles;
+      float& x = s[i / 8 / Tiles][t][i / 4 % 2][i % 4];
+      x = power_of_2(fmaf(x, scale, -top[t][i % 4 / 2]));
+      sum[t][i % 4 / 2] += x;
     }
-    return added[0] <= largest_sum && added[1] <= largest_sum;
   }
 
   /// Brings `sum` and `o` to the maximum that includes these scores.
   template <int Blocks>
-  __device__ DVLA_INLINE void raise_top(score_block const (&s)[Blocks], float scale) {
+  __device__ DVLA_INLINE void raise_top(score_block const (&s)[Blocks][Tiles], float scale) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
+    for (int i = 0; i < 2 * Tiles; ++i) {
+      int const t = i / 2, r = i % 2;
       float largest = -std::numeric_limits<float>::infinity();
 #pragma unroll
-      for (int j = 0; j < 4 * Blocks; ++j) largest = fmaxf(largest, s[j / 4][j / 2 % 2][2 * r + j % 2]);
-      float const raised = fmaxf(top[r], row_maximum(largest) * scale), factor = power_of_2(top[r] - raised);
-      top[r] = raised;
-      sum[r] *= factor;
+      for (int j = 0; j < 4 * Blocks; ++j) largest = fmaxf(largest, s[j / 4][t][j / 2 % 2][2 * r + j % 2]);
+      float const raised = fmaxf(top[t][r], row_maximum(largest) * scale), factor = power_of_2(top[t][r] - raised);
+      top[t][r] = raised;
+      if (fresh) continue;
+      sum[t][r] *= factor;
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n) o[n][2 * r] *= factor, o[n][2 * r + 1] *= factor;
+      for (int n = 0; n < D / 8; ++n) o[t][n][2 * r] *= factor, o[t][n][2 * r + 1] *= factor;
     }
   }
 };
 
 /// The keys of a chunk, Blocks (4, 2 or 1) times 16 at a time, then those that are left.
-template <int Blocks, class T, int D>
-__device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D>& rows, std::uint32_t keys, std::uint32_t values, int count,
-                                            float scale) {
+template <int Blocks, class T, int D, int Tiles>
+__device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D, Tiles>& rows, std::uint32_t keys, std::uint32_t values, int count,
+                                            float scale, bool raising) {
   constexpr int bytes = Blocks * tile_layout<T, D>::block_bytes;
+#pragma unroll 1
   for (; count > (Blocks - 1) * tile_rows; count -= Blocks * tile_rows, keys += bytes, values += bytes)
-    rows.template attend<Blocks>(keys, values, count, scale);
+    rows.template attend<Blocks>(keys, values, count, scale, raising);
   if constexpr (Blocks > 1)
-    if (count > 0) attend_to_chunk<Blocks / 2>(rows, keys, values, count, scale);
+    if (count > 0) attend_to_chunk<Blocks / 2>(rows, keys, values, count, scale, raising);
 }
 
 /// One head's attention as its warps see it: where its rows lie, and this lane's places in the keys and values.
-template <class T, int D>
+template <class T, int D, int Tiles>
 struct attended_head {
+  static constexpr int tile = Tiles * tile_rows;
+  static constexpr bool staged = forward_tiling_of<T, D, Tiles>.staged;
+
   forward_arguments<T> const& a;
   std::uint32_t keys, values;
+  T* own;  // the warp's shared memory for its queries, then their results, if they are staged
 
   [[nodiscard]] __device__ DVLA_INLINE unsigned index() const { return computed_again(blockIdx.x) / a.blocks; }
   template <class Operand>
@@ -131,51 +153,115 @@ struct attended_head {
     return rows_of(x, index() / a.sizes.heads, index() % a.sizes.heads, count, a.sizes.dim);
   }
 
-  /// The results of 16 queries from `first` on, of which there may be none. In the block's first round (arriving), every warp
-  /// waits for each chunk of keys and values and at the block's barrier, even one that has no queries.
+  /// Sends for the queries from `first` on, if they are staged.
+  __device__ DVLA_INLINE void fetch(int first) const {
+    if constexpr (staged) fetch_rows<T, D>(own, rows(a.q, a.sizes.queries), first, tile, threadIdx.x % 32, 32);
+  }
+
+  /// The results of the queries from `first` on, of which there may be none; staged ones have been sent for with the first chunk or
+  /// before. In the block's first round (arriving), every warp waits for each chunk of keys and values and at the block's barrier,
+  /// even one that has no queries.
   __device__ DVLA_INLINE void attend(int first, bool arriving) const {
-    int const queries = a.sizes.queries, count = a.sizes.keys, chunks = (count + chunk_rows - 1) / chunk_rows;
-    attending_rows<T, D> of(rows(a.q, queries), first);
-    for (int i = 0; i < chunks; ++i) {
-      if (arriving) {
-        wait_for_copies(chunks - 1 - i);
-        __syncthreads();
+    int const count = a.sizes.keys, chunks = (count + chunk_rows - 1) / chunk_rows;
+    bool const attending = first < a.sizes.queries;
+    attending_rows<T, D, Tiles> of;
+    if constexpr (!staged) of.q[0].load(rows(a.q, a.sizes.queries), first);
+    for (bool raising = false;; raising = true, arriving = false) {
+      of.begin();
+#pragma unroll 1
+      for (int i = 0; i < chunks; ++i) {
+        if (arriving) {
+          wait_for_copies(chunks - 1 - i);
+          __syncthreads();
+        }
+        if (!attending) continue;
+        if (staged && i == 0) load_staged(of);
+        int const chunk = i * chunk_rows * tile_layout<T, D>::row_bytes;
+        attend_to_chunk<forward_tiling_of<T, D, Tiles>.step>(of, keys + chunk, values + chunk,
+                                                             ::min(chunk_rows, count - i * chunk_rows), a.scale, raising);
       }
-      int const chunk = i * chunk_rows * tile_layout<T, D>::row_bytes;
-      if (first < queries)
-        attend_to_chunk<forward_tiling_of<T, D>.step>(of, keys + chunk, values + chunk, ::min(chunk_rows, count - i * chunk_rows),
-                                                      a.scale);
+      if (!attending) return;
+      if (raising || of.in_range()) break;
     }
-    if (first >= queries) return;
-    float const sum[2] = {row_sum(of.sum[0]), row_sum(of.sum[1])};
-    put_rows<T, D>(of.o, {1 / sum[0], 1 / sum[1]}, rows(a.o, queries), first, false);
-    if (a.lse == nullptr || threadIdx.x % 4 != 0) return;
+    put(of, first);
+  }
+
+ private:
+  __device__ DVLA_INLINE void load_staged(attending_rows<T, D, Tiles>& of) const {
+    std::uint32_t const place = shared_address(own) + place_in_rows<T, D>(threadIdx.x % 32);
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) of.q[t].load(place + t * tile_layout<T, D>::block_bytes);
+  }
+
+  __device__ DVLA_INLINE void put(attending_rows<T, D, Tiles> const& of, int first) const {
+    int const lane = static_cast<int>(threadIdx.x % 32), queries = a.sizes.queries;
     float* const lse = a.lse + std::size_t{index()} * static_cast<unsigned>(queries);
-    for (int r = 0; r < 2; ++r)
-      if (int const row = first + static_cast<int>(threadIdx.x % 32 / 4) + 8 * r; row < queries)
-        lse[row] = of.top[r] / log2_of_e + logf(sum[r]);
+    if constexpr (staged) __syncwarp();  // the queries are read
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+      float const sum[2] = {row_sum(of.sum[t][0]), row_sum(of.sum[t][1])}, factor[2] = {1 / sum[0], 1 / sum[1]};
+      if constexpr (staged)
+        stage_rows<T, D>(of.o[t], factor, shared_address(own) + t * tile_layout<T, D>::block_bytes);
+      else
+        put_rows<T, D>(of.o[t], factor, rows(a.o, queries), first, false);
+      if (a.lse == nullptr || lane % 4 != 0) continue;
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        if (int const row = first + t * tile_rows + lane / 4 + 8 * r; row < queries)
+          lse[row] = of.top[t][r] / log2_of_e + logf(sum[r]);
+    }
+    if constexpr (staged) {
+      __syncwarp();
+      put_staged_rows<T, D>(own, rows(a.o, queries), first, tile);
+    }
   }
 };
 
-/// Shared memory holds all keys and then all values of a head; queries and results go straight to and from registers. The warps of
-/// a head take 16 queries each, again and again; the first ones of blocks that are likely to meet on a multiprocessor are on
-/// different fourths of it, so that last rounds, which not all warps take part in, do not meet on one.
-template <class T, int D>
-__global__ void __launch_bounds__(32 * forward_tiling_of<T, D>.warps, forward_tiling_of<T, D>.blocks)
+/// Shared memory holds all keys and then all values of a head, and staged queries of each warp. The warps of a head take that many each,
+/// again and again; the first ones of blocks that are likely to meet on a multiprocessor are on different fourths of it, so that
+/// last rounds, which not all warps take part in, do not meet on one.
+template <class T, int D, int Tiles>
+__global__ void __launch_bounds__(32 * forward_tiling_of<T, D, Tiles>.warps, forward_tiling_of<T, D, Tiles>.blocks)
     forward_kernel(__grid_constant__ forward_arguments<T> const a) {
   detail::await_predecessors();
   extern __shared__ uint4 attention_memory[];
+  constexpr int pitch = tile_layout<T, D>::pitch, tile = Tiles * tile_rows;
   unsigned const warps = blockDim.x / 32, lane = threadIdx.x % 32;
+  int const padded = padded_rows(a.sizes.keys);
   T* const keys = reinterpret_cast<T*>(attention_memory);
-  T* const values = keys + padded_rows(a.sizes.keys) * tile_layout<T, D>::pitch;
-  attended_head<T, D> const head{a, shared_address(keys) + place_in_columns<T, D>(lane),
-                                 shared_address(values) + place_in_terms<T, D>(lane)};
-  fetch_chunks<T, D>(keys, values, head.rows(a.k, a.sizes.keys), head.rows(a.v, a.sizes.keys));
-
-  int const step = static_cast<int>(a.blocks * warps) * tile_rows;
+  T* const values = keys + padded * pitch;
+  attended_head<T, D, Tiles> const head{a, shared_address(keys) + place_in_columns<T, D>(lane),
+                                        shared_address(values) + place_in_terms<T, D>(lane),
+                                        values + (padded + static_cast<int>(threadIdx.x / 32) * tile) * pitch};
   unsigned const warp = blockIdx.x % a.blocks * warps + (threadIdx.x / 32 + blockIdx.x / a.multiprocessors) % warps;
-  int first = static_cast<int>(warp) * tile_rows;
-  for (bool arriving = true; arriving || first < a.sizes.queries; arriving = false, first += step) head.attend(first, arriving);
+  int const step = static_cast<int>(a.blocks * warps) * tile;
+  int first = static_cast<int>(warp) * tile;
+  head.fetch(first);
+  fetch_chunks<T, D>(keys, values, head.rows(a.k, a.sizes.keys), head.rows(a.v, a.sizes.keys));
+  for (bool arriving = true; arriving || first < a.sizes.queries; arriving = false, first += step) {
+    if (head.staged && !arriving) {
+      __syncwarp();  // the results are read
+      head.fetch(first);
+      copies_commit();
+      copies_wait<0>();
+      __syncwarp();
+    }
+    head.attend(first, arriving);
+  }
+}
+
+/// Attention by forward_kernel(), 16 Tiles queries a warp, if the card's shared memory allows it.
+template <class T, int D, int Tiles>
+[[nodiscard]] bool forward_by_tiles(cuda_queue& queue, attention_shape const& shape, forward_arguments<T>& arguments) {
+  constexpr auto tiling = forward_tiling_of<T, D, Tiles>;
+  constexpr std::size_t tile = Tiles * tile_rows;
+  std::size_t const heads = shape.batch * shape.heads;
+  auto const plan = plan_tiles(shape.queries, heads, tiling.warps, queue, tile);
+  std::size_t const bytes = (2 * padded_rows(shape.keys) + (tiling.staged ? plan.warps * tile : 0)) * tile_layout<T, D>::row_bytes;
+  if (bytes > queue.shared_memory()) return false;
+  arguments.blocks = plan.blocks;
+  launch<forward_kernel<T, D, Tiles>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
+  return true;
 }
 
 /// Attention by forward_kernel(), if the shape, the operands' places and the card's shared memory allow it.
@@ -184,14 +270,14 @@ template <class T>
                                   attention_operand<T const> const& k, attention_operand<T const> const& v,
                                   attention_operand<T> const& o, float* lse) {
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;
+  forward_arguments<T> arguments{
+      q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), 1, static_cast<unsigned>(queue.multiprocessors())};
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-    std::size_t const bytes = 2 * padded_rows(shape.keys) * tile_layout<T, D>::row_bytes, heads = shape.batch * shape.heads;
-    if (bytes > queue.shared_memory()) return false;
-    auto const plan = plan_tiles(shape.queries, heads, forward_tiling_of<T, D>.warps, queue);
-    forward_arguments<T> const arguments{
-        q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), plan.blocks, static_cast<unsigned>(queue.multiprocessors())};
-    launch<forward_kernel<T, D>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
-    return true;
+    if constexpr (forward_tiling_of<T, D, 2>.warps != 0)
+      if (heads_fill(shape.batch * shape.heads, queue) && shape.queries > forward_tiling_of<T, D, 1>.warps * tile_rows &&
+          forward_by_tiles<T, D, 2>(queue, shape, arguments))
+        return true;
+    return forward_by_tiles<T, D, 1>(queue, shape, arguments);
   });
 }
 

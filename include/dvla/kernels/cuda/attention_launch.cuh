@@ -50,12 +50,17 @@ struct tile_plan {
   friend bool operator==(tile_plan const&, tile_plan const&) = default;
 };
 
-/// Blocks have at most `most` warps. One block a head where that fills the card, so that the other side is fetched once; else one
-/// a round.
-[[nodiscard]] inline tile_plan plan_tiles(std::size_t rows, std::size_t heads, std::size_t most, cuda_queue const& queue) {
-  std::size_t const tiles = padded_rows(rows) / tile_rows, rounds = (tiles + most - 1) / most;
-  bool const filled = 2 * heads >= 3 * static_cast<std::size_t>(queue.multiprocessors());
-  return {static_cast<unsigned>((tiles + rounds - 1) / rounds), filled ? 1u : static_cast<unsigned>(rounds)};
+/// Whether one block a head fills the card.
+[[nodiscard]] inline bool heads_fill(std::size_t heads, cuda_queue const& queue) {
+  return 2 * heads >= 3 * static_cast<std::size_t>(queue.multiprocessors());
+}
+
+/// For tiles of `tile` rows. Blocks have at most `most` warps. One block a head where that fills the card, so that the other side is
+/// fetched once; else one a round.
+[[nodiscard]] inline tile_plan plan_tiles(std::size_t rows, std::size_t heads, std::size_t most, cuda_queue const& queue,
+                                          std::size_t tile = tile_rows) {
+  std::size_t const tiles = (rows + tile - 1) / tile, rounds = (tiles + most - 1) / most;
+  return {static_cast<unsigned>((tiles + rounds - 1) / rounds), heads_fill(heads, queue) ? 1u : static_cast<unsigned>(rounds)};
 }
 
 /// Launches a kernel that may use all of the shared memory.

@@ -60,6 +60,32 @@ __device__ DVLA_INLINE void put_rows(float const (&sums)[D / 8][4], float const 
   }
 }
 
+/// Leaves 16 rows of sums times `factor` in shared memory, from where put_staged_rows() takes them once the warp has come there.
+template <class T, int D>
+__device__ DVLA_INLINE void stage_rows(float const (&sums)[D / 8][4], float const (&factor)[2], std::uint32_t to) {
+  static_assert(std::is_same_v<T, bfloat16>);
+  std::uint32_t const at = to + threadIdx.x % 32 / 4 * tile_layout<T, D>::row_bytes + threadIdx.x % 4 * 4;
+#pragma unroll
+  for (int i = 0; i < D / 4; ++i) {
+    float const* const x = &sums[i / 2][i % 2 * 2];
+    store_word(at + i % 2 * 8 * tile_layout<T, D>::row_bytes + i / 2 * 16, bfloat16_word(x[0] * factor[i % 2], x[1] * factor[i % 2]));
+  }
+}
+
+/// Copies `rows` rows of a tile to those from `first` on of a head, as far as it has them; for a warp.
+template <class T, int D>
+__device__ DVLA_INLINE void put_staged_rows(T const* tile, head_rows<T> const& to, int first, int rows) {
+  using layout = tile_layout<T, D>;
+  constexpr int step = 32 / layout::lanes;
+  int const lane = static_cast<int>(threadIdx.x % 32), column = lane % layout::lanes * layout::cell;
+  int const count = column < to.dim ? to.count - first : 0;
+  T* at = to.data + static_cast<std::size_t>(first + lane / layout::lanes) * to.step + column;
+  T const* source = tile + lane / layout::lanes * layout::pitch + column;
+#pragma unroll
+  for (int row = lane / layout::lanes; row < rows; row += step, at += step * to.step, source += step * layout::pitch)
+    if (row < count) *reinterpret_cast<uint4*>(at) = *reinterpret_cast<uint4 const*>(source);
+}
+
 /// The same as floats in rows of `dim` numbers, one after the other.
 template <int D>
 __device__ DVLA_INLINE void put_dense_rows(float const (&sums)[D / 8][4], float factor, float* to, int count, int dim, int first) {

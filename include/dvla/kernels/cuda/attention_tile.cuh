@@ -162,23 +162,27 @@ template <class T, int D>
     return static_cast<std::uint32_t>(lane % 4 * 2 * tile_layout<T, D>::row_bytes + lane / 4 * 4);
 }
 
-/// 16 rows as the left side of scores, in registers.
-template <class T, int D>
-struct row_block {
-  std::uint32_t words[tile_layout<T, D>::steps][4];
+/// 16 rows as the left side of scores: for the first Kept steps of the depth in registers, for the others read from shared memory
+/// again at each use.
+template <class T, int D, int Kept>
+struct partly_kept_rows {
+  std::uint32_t words[Kept > 0 ? Kept : 1][4];
+  std::uint32_t address;
 
   /// From shared memory, where this lane's place is given.
-  __device__ DVLA_INLINE void load(std::uint32_t address) {
+  __device__ DVLA_INLINE void load(std::uint32_t at) {
+    address = at;
 #pragma unroll
-    for (int i = 0; i < tile_layout<T, D>::steps; ++i) load_matrices(words[i], address + 32 * i);
+    for (int i = 0; i < Kept; ++i) load_matrices(words[i], address + 32 * i);
   }
-  /// Rows [first, first + 16) of a head, zeros where it has none.
+  /// Rows [first, first + 16) of a head, zeros where it has none, if all are kept.
   __device__ DVLA_INLINE void load(head_rows<T const> const& from, int first) {
+    static_assert(Kept == tile_layout<T, D>::steps);
     constexpr int word = 4 / sizeof(T);  // elements
     int const lane = static_cast<int>(threadIdx.x % 32), row = first + lane / 4, column = lane % 4 * word;
     T const* const at = from.data + static_cast<std::size_t>(row) * from.step + column;
 #pragma unroll
-    for (int i = 0; i < 4 * tile_layout<T, D>::steps; ++i) {
+    for (int i = 0; i < 4 * Kept; ++i) {
       int const down = i % 2 * 8, across = i / 2 * 4 * word;
       std::uint32_t x = 0;
       if (row + down < from.count && column + across < from.dim)
@@ -187,35 +191,39 @@ struct row_block {
     }
   }
   __device__ DVLA_INLINE void get(int step, std::uint32_t (&to)[4]) const {
+    if (step >= Kept) return load_matrices(to, address + 32 * step);
 #pragma unroll
     for (int i = 0; i < 4; ++i) to[i] = words[step][i];
   }
 };
-
-/// The same, read from shared memory again at each use.
 template <class T, int D>
-struct shared_row_block {
-  std::uint32_t address;
-
-  __device__ DVLA_INLINE void load(std::uint32_t at) { address = at; }
-  __device__ DVLA_INLINE void get(int step, std::uint32_t (&to)[4]) const { load_matrices(to, address + 32 * step); }
-};
+using row_block = partly_kept_rows<T, D, tile_layout<T, D>::steps>;
+template <class T, int D>
+using shared_row_block = partly_kept_rows<T, D, 0>;
 
 // A product of 16 rows and 16 columns is two of 8 columns. Lane i holds of each: columns 2 (i % 4) and the next of row i / 4,
 // then those of row i / 4 + 8.
 using score_block = float[2][4];
 
-/// scores += rows columns^T.
-template <class T, int D, class Rows>
-__device__ DVLA_INLINE void add_scores(score_block& scores, Rows const& rows, std::uint32_t columns) {
+/// scores += rows columns^T, for Tiles blocks of 16 rows.
+template <class T, int D, int Tiles, class Rows>
+__device__ DVLA_INLINE void add_scores(score_block (&scores)[Tiles], Rows const (&rows)[Tiles], std::uint32_t columns) {
 #pragma unroll
   for (int i = 0; i < tile_layout<T, D>::steps; ++i) {
-    std::uint32_t a[4], b[4];
+    std::uint32_t b[4];
     load_matrices(b, columns + 32 * i);
-    rows.get(i, a);
-    multiply_add<T>(scores[0], a, b[0], b[1]);
-    multiply_add<T>(scores[1], a, b[2], b[3]);
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+      std::uint32_t a[4];
+      rows[t].get(i, a);
+      multiply_add<T>(scores[t][0], a, b[0], b[1]);
+      multiply_add<T>(scores[t][1], a, b[2], b[3]);
+    }
   }
+}
+template <class T, int D, class Rows>
+__device__ DVLA_INLINE void add_scores(score_block& scores, Rows const& rows, std::uint32_t columns) {
+  add_scores<T, D>(reinterpret_cast<score_block(&)[1]>(scores), reinterpret_cast<Rows const(&)[1]>(rows), columns);
 }
 
 /// Columns from `count` on do not exist: their weights will be 0.
@@ -248,16 +256,20 @@ struct weight_block {
   }
 };
 
-/// sums += weights terms, for 16 terms of D elements.
-template <class T, int D>
-__device__ DVLA_INLINE void add_weighted(float (&sums)[D / 8][4], weight_block<T> const& weights, std::uint32_t terms) {
+/// sums += weights terms, for 16 terms of D elements and Tiles blocks of weights.
+template <class T, int D, int Tiles>
+__device__ DVLA_INLINE void add_weighted(float (&sums)[Tiles][D / 8][4], weight_block<T> const (&weights)[Tiles],
+                                         std::uint32_t terms) {
   if constexpr (std::is_same_v<T, bfloat16>) {
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
       std::uint32_t b[4];
       load_matrices_transposed(b, terms + 32 * n);
-      multiply_add<T>(sums[2 * n], weights.words[0], b[0], b[1]);
-      multiply_add<T>(sums[2 * n + 1], weights.words[0], b[2], b[3]);
+#pragma unroll
+      for (int t = 0; t < Tiles; ++t) {
+        multiply_add<T>(sums[t][2 * n], weights[t].words[0], b[0], b[1]);
+        multiply_add<T>(sums[t][2 * n + 1], weights[t].words[0], b[2], b[3]);
+      }
     }
   } else {
     constexpr int row_bytes = tile_layout<T, D>::row_bytes;
@@ -266,10 +278,16 @@ __device__ DVLA_INLINE void add_weighted(float (&sums)[D / 8][4], weight_block<T
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
         std::uint32_t const at = terms + 8 * half * row_bytes + 32 * n;
-        multiply_add<T>(sums[n], weights.words[half], load_word(at), load_word(at + row_bytes));
+        std::uint32_t const b[2] = {load_word(at), load_word(at + row_bytes)};
+#pragma unroll
+        for (int t = 0; t < Tiles; ++t) multiply_add<T>(sums[t][n], weights[t].words[half], b[0], b[1]);
       }
     }
   }
+}
+template <class T, int D>
+__device__ DVLA_INLINE void add_weighted(float (&sums)[D / 8][4], weight_block<T> const& weights, std::uint32_t terms) {
+  add_weighted<T, D, 1>(reinterpret_cast<float(&)[1][D / 8][4]>(sums), reinterpret_cast<weight_block<T> const(&)[1]>(weights), terms);
 }
 
 }  // namespace attention_cuda

@@ -11,29 +11,44 @@ namespace attention_cuda {
 
 // A multiprocessor has 16384 registers for every fourth warp: 128 a thread for 16 warps, 168 for 12, all 255 for 8.
 
-/// Of attention.cuh, where a warp has 16 queries: 16 keys times `step` (1, 2 or 4) between two looks at the weights; warps of a
-/// block at most, and blocks that are to share a multiprocessor.
+/// The tensor cores' depth is 32 bytes.
+template <class T, int D>
+inline constexpr int steps_of = D * static_cast<int>(sizeof(T)) / 32;
+
+/// Of attention.cuh, where a warp has 16 Tiles queries: 16 keys times `step` (1, 2 or 4) at a time; warps of a block at most, 0 where
+/// no shape is left to it, and blocks that are to share a multiprocessor; the steps of the tensor cores' depth for which the queries
+/// stay in registers, of `staged` queries, which come to shared memory first.
 struct forward_tiling {
   int step;
   unsigned warps, blocks;
+  int kept;
+  bool staged;
 };
+template <class T, int D, int Tiles>
+inline constexpr forward_tiling forward_tiling_of{0, 0, 0, 0, false};
 template <class T, int D>
-inline constexpr forward_tiling forward_tiling_of{D == 64 ? 2 : 4, 8, 2};
+inline constexpr forward_tiling forward_tiling_of<T, D, 1>{D == 64 ? 2 : 4, 8, 2, steps_of<T, D>, false};
 template <>
-inline constexpr forward_tiling forward_tiling_of<bfloat16, 128>{4, 4, 2};
+inline constexpr forward_tiling forward_tiling_of<bfloat16, 64, 2>{1, 8, 2, 2, true};
 template <>
-inline constexpr forward_tiling forward_tiling_of<float, 128>{1, 4, 3};
+inline constexpr forward_tiling forward_tiling_of<bfloat16, 128, 1>{4, 4, 2, steps_of<bfloat16, 128>, false};
+template <>
+inline constexpr forward_tiling forward_tiling_of<float, 128, 1>{1, 4, 3, steps_of<float, 128>, false};
 
-/// Of attention_whole_head.cuh, where a warp has 16 keys: warps of a block at most, 0 where no head is left to it; whether the keys
-/// stay in registers, where the values always are.
+/// Of attention_whole_head.cuh, where a warp has 16 Tiles keys: warps of a block at most, 0 where no head is left to it; the steps of
+/// the tensor cores' depth for which the keys stay in registers, where the values always are.
 struct whole_head_tiling {
   unsigned warps;
-  bool keys_in_registers;
+  int kept;
 };
+template <class T, int D, int Tiles>
+inline constexpr whole_head_tiling whole_head_tiling_of{0, 0};
 template <class T, int D>
-inline constexpr whole_head_tiling whole_head_tiling_of{std::is_same_v<T, float> && D >= 64 ? 0 : 16, false};
+inline constexpr whole_head_tiling whole_head_tiling_of<T, D, 1>{std::is_same_v<T, float> && D >= 64 ? 0 : 16, 0};
 template <>
-inline constexpr whole_head_tiling whole_head_tiling_of<bfloat16, 128>{8, true};
+inline constexpr whole_head_tiling whole_head_tiling_of<bfloat16, 128, 1>{8, steps_of<bfloat16, 128>};
+template <>
+inline constexpr whole_head_tiling whole_head_tiling_of<bfloat16, 64, 2>{8, steps_of<bfloat16, 64>};
 
 /// Of attention_resident.cuh, where a warp has 16 keys or queries at a time: warps of a block at most, 0 where no head is left to
 /// it; how many of the two operands of 16 keys, and of 16 queries, stay in registers.
