@@ -1,6 +1,6 @@
-// Attention forward on the GPU, o = softmax(scale q k^T) v for every head. On tensor cores a warp keeps its queries in registers
-// and walks over the keys, which lie in shared memory for the whole head, with sums relative to a maximum that is raised when it
-// must be (after Dao, FlashAttention-2, arXiv 2307.08691, algorithm 1).
+// Attention forward on the GPU, o = softmax(scale q k^T) v for every head. On tensor cores a warp has 16 or 32 queries and walks
+// over the keys, which lie in shared memory for the whole head, with sums relative to a maximum that is raised when it must be
+// (after Dao, FlashAttention-2, arXiv 2307.08691, algorithm 1).
 #pragma once
 
 #include <cmath>
@@ -149,13 +149,13 @@ struct attended_head {
 
   [[nodiscard]] __device__ DVLA_INLINE unsigned index() const { return computed_again(blockIdx.x) / a.blocks; }
   template <class Operand>
-  [[nodiscard]] __device__ DVLA_INLINE auto rows(Operand const& x, int count) const {
-    return rows_of(x, index() / a.sizes.heads, index() % a.sizes.heads, count, a.sizes.dim);
+  [[nodiscard]] __device__ DVLA_INLINE auto rows(Operand const& x, unsigned index, int count) const {
+    return rows_of(x, index / a.sizes.heads, index % a.sizes.heads, count, a.sizes.dim);
   }
 
   /// Sends for the queries from `first` on, if they are staged.
-  __device__ DVLA_INLINE void fetch(int first) const {
-    if constexpr (staged) fetch_rows<T, D>(own, rows(a.q, a.sizes.queries), first, tile, threadIdx.x % 32, 32);
+  __device__ DVLA_INLINE void fetch(unsigned index, int first) const {
+    if constexpr (staged) fetch_rows<T, D>(own, rows(a.q, index, a.sizes.queries), first, tile, threadIdx.x % 32, 32);
   }
 
   /// The results of the queries from `first` on, of which there may be none; staged ones have been sent for with the first chunk or
@@ -165,7 +165,7 @@ struct attended_head {
     int const count = a.sizes.keys, chunks = (count + chunk_rows - 1) / chunk_rows;
     bool const attending = first < a.sizes.queries;
     attending_rows<T, D, Tiles> of;
-    if constexpr (!staged) of.q[0].load(rows(a.q, a.sizes.queries), first);
+    if constexpr (!staged) of.q[0].load(rows(a.q, index(), a.sizes.queries), first);
     for (bool raising = false;; raising = true, arriving = false) {
       of.begin();
 #pragma unroll 1
@@ -195,7 +195,8 @@ struct attended_head {
 
   __device__ DVLA_INLINE void put(attending_rows<T, D, Tiles> const& of, int first) const {
     int const lane = static_cast<int>(threadIdx.x % 32), queries = a.sizes.queries;
-    float* const lse = a.lse + std::size_t{index()} * static_cast<unsigned>(queries);
+    unsigned const head = index();
+    float* const lse = a.lse + std::size_t{head} * static_cast<unsigned>(queries);
     if constexpr (staged) __syncwarp();  // the queries are read
 #pragma unroll
     for (int t = 0; t < Tiles; ++t) {
@@ -203,7 +204,7 @@ struct attended_head {
       if constexpr (staged)
         stage_rows<T, D>(of.o[t], factor, shared_address(own) + t * tile_layout<T, D>::block_bytes);
       else
-        put_rows<T, D>(of.o[t], factor, rows(a.o, queries), first, false);
+        put_rows<T, D>(of.o[t], factor, rows(a.o, head, queries), first, false);
       if (a.lse == nullptr || lane % 4 != 0) continue;
 #pragma unroll
       for (int r = 0; r < 2; ++r)
@@ -212,7 +213,7 @@ struct attended_head {
     }
     if constexpr (staged) {
       __syncwarp();
-      put_staged_rows<T, D>(own, rows(a.o, queries), first, tile);
+      put_staged_rows<T, D>(own, rows(a.o, head, queries), first, tile);
     }
   }
 };
@@ -236,12 +237,13 @@ __global__ void __launch_bounds__(32 * forward_tiling_of<T, D, Tiles>.warps, for
   unsigned const warp = blockIdx.x % a.blocks * warps + (threadIdx.x / 32 + blockIdx.x / a.multiprocessors) % warps;
   int const step = static_cast<int>(a.blocks * warps) * tile;
   int first = static_cast<int>(warp) * tile;
-  head.fetch(first);
-  fetch_chunks<T, D>(keys, values, head.rows(a.k, a.sizes.keys), head.rows(a.v, a.sizes.keys));
+  unsigned const index = head.index();
+  head.fetch(index, first);
+  fetch_chunks<T, D>(keys, values, head.rows(a.k, index, a.sizes.keys), head.rows(a.v, index, a.sizes.keys));
   for (bool arriving = true; arriving || first < a.sizes.queries; arriving = false, first += step) {
     if (head.staged && !arriving) {
       __syncwarp();  // the results are read
-      head.fetch(first);
+      head.fetch(head.index(), first);
       copies_commit();
       copies_wait<0>();
       __syncwarp();
@@ -273,7 +275,7 @@ template <class T>
   forward_arguments<T> arguments{
       q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), 1, static_cast<unsigned>(queue.multiprocessors())};
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-    if constexpr (forward_tiling_of<T, D, 2>.warps != 0)
+    if constexpr (forward_tiling_of<T, D, 2>.warps != 0)  // where one tile a warp would take rounds
       if (heads_fill(shape.batch * shape.heads, queue) && shape.queries > forward_tiling_of<T, D, 1>.warps * tile_rows &&
           forward_by_tiles<T, D, 2>(queue, shape, arguments))
         return true;

@@ -142,9 +142,9 @@ __device__ DVLA_INLINE gathering_rows<T, D, OfKeys> begin_round(backward_memory<
     return *reinterpret_cast<uint4 const*>(head.d_o.data + static_cast<std::size_t>(begin + row) * head.d_o.step + column);
   };
   if (!OfKeys)
-    find_statistics<T, D, batch>(memory.statistics, head.o, head.lse, first, tile_rows, 0, 1, d_o);
+    find_statistics<T, D, batch>(memory.statistics, head.o, head.lse, first, tile_rows, 0, 1, d_o, [] {});
   else if (first_round)
-    find_statistics<T, D, batch>(memory.statistics, head.o, head.lse, 0, padded_rows(head.x.count), warp, warps, d_o);
+    find_statistics<T, D, batch>(memory.statistics, head.o, head.lse, 0, padded_rows(head.x.count), warp, warps, d_o, [] {});
   gathering_rows<T, D, OfKeys> rows;
   if constexpr (rows_fit_registers<T, D>) {
     rows.a.load(head.a, first);

@@ -69,7 +69,7 @@ __device__ DVLA_INLINE void fetch_operands(resident_memory<T, D> const& memory, 
   };
   find_statistics<T, D, 8>(memory.statistics(), rows_of(all.o, image, head, s.queries, s.dim),
                            all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps,
-                           fetched_d_o);
+                           fetched_d_o, [] {});
   __syncthreads();
 }
 

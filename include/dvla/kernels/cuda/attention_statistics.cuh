@@ -49,23 +49,29 @@ template <class T>
 
 /// The statistics of queries [first, first + rows), for all threads that call it: one warp, or a block's `warps`. Those of
 /// queries that do not exist make their weights 0. A thread sends for Batch accesses of o at a time, then calls d_o(row, column)
-/// for those of d_o: the cells that fetch_rows() has the same thread fetch.
-template <class T, int D, int Batch, class Gradient>
+/// for those of d_o: the cells that fetch_rows() has the same thread fetch. Calls meanwhile() once, when the first accesses are
+/// under way.
+template <class T, int D, int Batch, class Gradient, class Meanwhile>
 __device__ DVLA_INLINE void find_statistics(query_statistics* to, head_rows<T const> const& o, float const* lse, int first,
-                                            int rows, unsigned warp, unsigned warps, Gradient d_o) {
+                                            int rows, unsigned warp, unsigned warps, Gradient d_o, Meanwhile meanwhile) {
   using layout = tile_layout<T, D>;
   constexpr int lanes = layout::lanes;
   int const lane = static_cast<int>(threadIdx.x % 32), column = lane % lanes * layout::cell;
   int const step = static_cast<int>(warps) * (32 / lanes);
-  for (int row = static_cast<int>(32 * warp) + lane; row < rows; row += static_cast<int>(32 * warps))
-    to[row].lse = first + row < o.count ? lse[first + row] * log2_of_e : std::numeric_limits<float>::infinity();
-  for (int begin = static_cast<int>(warp) * (32 / lanes); begin < rows; begin += Batch * step) {
+  bool under_way = false;
+  for (int begin = static_cast<int>(warp) * (32 / lanes); begin < rows || !under_way; begin += Batch * step) {
     uint4 cells[Batch];
 #pragma unroll
     for (int i = 0; i < Batch; ++i) {
       int const row = begin + i * step + lane / lanes;
       if (row < rows && first + row < o.count && column < o.dim)
         cells[i] = *reinterpret_cast<uint4 const*>(o.data + static_cast<std::size_t>(first + row) * o.step + column);
+    }
+    if (!under_way) {
+      under_way = true;
+      meanwhile();
+      for (int row = static_cast<int>(32 * warp) + lane; row < rows; row += static_cast<int>(32 * warps))
+        to[row].lse = first + row < o.count ? lse[first + row] * log2_of_e : std::numeric_limits<float>::infinity();
     }
 #pragma unroll
     for (int i = 0; i < Batch; ++i) {

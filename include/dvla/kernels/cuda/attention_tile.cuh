@@ -105,6 +105,23 @@ __device__ DVLA_INLINE void wait_for_copies(int pending) {
   }
 }
 
+/// Asks for a head's rows to be brought near, of operands of its queries and of its keys and values; the block's threads share the
+/// work. A block does so for one that will come to its place.
+template <class T>
+__device__ DVLA_INLINE void prefetch_rows(head_rows<T const> const& rows) {
+  constexpr int line = 128 / sizeof(T);
+  for (int row = static_cast<int>(threadIdx.x); row < rows.count; row += static_cast<int>(blockDim.x))
+    for (int i = 0; i < rows.dim; i += line) prefetch(rows.data + static_cast<std::size_t>(row) * rows.step + i);
+}
+template <class T, class... Operand>
+__device__ DVLA_INLINE void prefetch_head(head_sizes const& s, unsigned index, attention_operand<T const> const& k,
+                                          attention_operand<T const> const& v, Operand const&... of_queries) {
+  unsigned const image = index / s.heads, head = index % s.heads;
+  prefetch_rows(rows_of(k, image, head, s.keys, s.dim));
+  prefetch_rows(rows_of(v, image, head, s.keys, s.dim));
+  (prefetch_rows(rows_of(of_queries, image, head, s.queries, s.dim)), ...);
+}
+
 /// Copies rows [first, first + rows) of a head to `tile`, zeros where it has none. float is rounded to tf32 at once; bfloat16 is
 /// under way until the thread waits for it. The threads that share the work, whole warps, are numbered below `threads`.
 template <class T, int D>

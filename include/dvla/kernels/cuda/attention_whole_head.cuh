@@ -118,6 +118,7 @@ template <class T>
 struct whole_head_arguments {
   backward_arguments<T> all;
   float scale;  // of scores as logarithms to base 2
+  unsigned multiprocessors;
 };
 
 /// Sends for the head's rows and finds its queries' statistics; all are there for the block on return.
@@ -128,19 +129,22 @@ __device__ DVLA_INLINE void fetch_head(whole_head_memory<T, D, Tiles> const& mem
   unsigned const image = index / s.heads, head = index % s.heads, warps = blockDim.x / 32, warp = threadIdx.x / 32;
   auto const v = rows_of(all.v, image, head, s.keys, s.dim);
   auto const place = [&](std::uint32_t at) { return reinterpret_cast<T*>(shared + at); };
-  fetch_rows<T, D>(place(0), rows_of(all.k, image, head, s.keys, s.dim), 0, memory.keys, threadIdx.x, blockDim.x);
-  for (int i = static_cast<int>(warp); i < memory.keys / tile_rows; i += static_cast<int>(warps))
-    fetch_rows<T, D>(place(memory.scores + i * memory.stripe), v, i * tile_rows, tile_rows, threadIdx.x % 32, 32);
-  fetch_rows<T, D>(place(memory.q), rows_of(all.q, image, head, s.queries, s.dim), 0, memory.queries, threadIdx.x, blockDim.x);
-  fetch_rows<T, D>(place(memory.d_o), rows_of(all.d_o, image, head, s.queries, s.dim), 0, memory.queries, threadIdx.x, blockDim.x);
-  copies_commit();
+  auto const send = [&] {
+    fetch_rows<T, D>(place(0), rows_of(all.k, image, head, s.keys, s.dim), 0, memory.keys, threadIdx.x, blockDim.x);
+    for (int i = static_cast<int>(warp); i < memory.keys / tile_rows; i += static_cast<int>(warps))
+      fetch_rows<T, D>(place(memory.scores + i * memory.stripe), v, i * tile_rows, tile_rows, threadIdx.x % 32, 32);
+    fetch_rows<T, D>(place(memory.q), rows_of(all.q, image, head, s.queries, s.dim), 0, memory.queries, threadIdx.x, blockDim.x);
+    fetch_rows<T, D>(place(memory.d_o), rows_of(all.d_o, image, head, s.queries, s.dim), 0, memory.queries, threadIdx.x,
+                     blockDim.x);
+    copies_commit();
+  };
   auto const fetched_d_o = [&](int row, int column) {
     copies_wait<0>();  // this thread's, among which is this cell
     return *reinterpret_cast<uint4 const*>(place(memory.d_o) + row * tile_layout<T, D>::pitch + column);
   };
   find_statistics<T, D, 8>(
       reinterpret_cast<query_statistics*>(shared + memory.statistics), rows_of(all.o, image, head, s.queries, s.dim),
-      all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps, fetched_d_o);
+      all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps, fetched_d_o, send);
   copies_wait<0>();
   __syncthreads();
 }
@@ -172,7 +176,8 @@ __device__ DVLA_INLINE void gather_keys(gathering_keys<T, D, Tiles>& keys, whole
   }
 }
 
-/// Puts 16 rows of a gradient, by way of a warp's rows of shared memory where those are given and nothing is added up.
+/// Puts 16 rows of a gradient, by way of the warp's own rows of shared memory where those are given and nothing is added up: then in
+/// accesses of 16 bytes.
 template <class T, int D>
 __device__ DVLA_INLINE void put_by_way_of(T* own, float const (&sums)[D / 8][4], float factor, gradient_target<T> const& target,
                                           head_sizes const& sizes, unsigned index, int count, int first) {
@@ -189,7 +194,7 @@ __device__ DVLA_INLINE void put_by_way_of(T* own, float const (&sums)[D / 8][4],
   put_gradient<T, D>(sums, factor, target, sizes, index, count, first);
 }
 
-/// dk and dv of a warp's keys, by way of q's and d_o's places, which nobody reads any more.
+/// dk and dv of a warp's keys, by way of q's and d_o's places, which nobody reads any more; to be called behind a barrier for that.
 template <class T, int D, int Tiles>
 __device__ DVLA_INLINE void put_keys(gathering_keys<T, D, Tiles> const& keys, whole_head_memory<T, D, Tiles> const& memory,
                                      char* shared, backward_arguments<T> const& all, unsigned index) {
@@ -243,12 +248,17 @@ __global__ void __launch_bounds__(32 * whole_head_tiling_of<T, D, Tiles>.warps, 
   char* const shared = reinterpret_cast<char*>(attention_memory);
   whole_head_memory<T, D, Tiles> const memory(a.all.sizes.keys, a.all.sizes.queries);
   fetch_head<T, D>(memory, shared, a.all, blockIdx.x);
+  if constexpr (Tiles > 1)  // of which a multiprocessor holds one block
+    if (unsigned const next = blockIdx.x + a.multiprocessors; next < gridDim.x)
+      prefetch_head(a.all.sizes, next, a.all.k, a.all.v, a.all.q, a.all.o, a.all.d_o);
   gathering_keys<T, D, Tiles> keys;
   gather_keys<T, D>(keys, memory, shared, a.all.sizes.keys - static_cast<int>(threadIdx.x / 32) * Tiles * tile_rows, a.scale);
+  constexpr bool staging = std::is_same_v<T, bfloat16>;
+  if constexpr (!staging) put_keys<T, D>(keys, memory, shared, a.all, blockIdx.x);
   __syncthreads();
-  put_keys<T, D>(keys, memory, shared, a.all, blockIdx.x);
+  if constexpr (staging) put_keys<T, D>(keys, memory, shared, a.all, blockIdx.x);
   if (!a.all.dq.wanted()) return;
-  if (a.all.dq.accumulate) __syncthreads();  // orders additions to one place by dk, dv and dq
+  if (staging && a.all.dq.accumulate) __syncthreads();  // a barrier orders additions to one place by dk, dv and dq
   gather_queries<T, D>(memory, shared, a.all, blockIdx.x);
 }
 
@@ -263,14 +273,14 @@ template <class T, int D, int Tiles>
     if (warps > most || shape.queries > most_queries) return false;
     std::size_t const bytes = whole_head_memory<T, D, Tiles>(all.sizes.keys, all.sizes.queries).end;
     if (bytes > queue.shared_memory()) return false;
-    launch<whole_head_kernel<T, D, Tiles>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes,
-                                           whole_head_arguments<T>{all, all.scale * log2_of_e});
+    whole_head_arguments<T> const arguments{all, all.scale * log2_of_e, static_cast<unsigned>(queue.multiprocessors())};
+    launch<whole_head_kernel<T, D, Tiles>>(queue, shape.batch * shape.heads, static_cast<unsigned>(warps), bytes, arguments);
     return true;
   }
 }
 template <class T, int D>
 [[nodiscard]] bool whole_head_backward(cuda_queue& queue, attention_shape const& shape, backward_arguments<T> const& all) {
-  constexpr std::size_t few = 128;  // keys, which a warp for each 16 spreads better
+  constexpr std::size_t few = 128;  // keys, of which more warps have less each
   return (shape.keys > few && whole_head_by_tiles<T, D, 2>(queue, shape, all)) || whole_head_by_tiles<T, D, 1>(queue, shape, all);
 }
 
