@@ -47,6 +47,8 @@ TEST_CASE_TEMPLATE("attention on tensor cores agrees with the plain formula for 
   check_case<C>({.shape = {2, 3, 49, 49, 128}, .packed = true});
   check_case<C>({.shape = {1, 2, 98, 98, 128}});
   check_case<C>({.shape = {3, 2, 45, 196, 24}, .shared_k = true, .shared_v = true});
+  check_case<C>({.shape = {1, 1, 130, 770, 64}});  // whose keys leave queries little shared memory
+  check_case<C>({.shape = {67, 3, 290, 40, 64}});  // two tiles of queries a warp, in rounds; of the last two one exists
 }
 
 TEST_CASE_TEMPLATE("the gradients of heads that do not fit a block come in pieces", C, TENSOR_ARITHMETIC) {

@@ -38,7 +38,7 @@ struct forward_arguments {
 /// `top` as it goes. `top` is finite, so that even scores of minus infinity have a distance from it.
 template <class T, int D, int Tiles>
 struct attending_rows {
-  static constexpr float largest_sum = 0x1p16f;  // of a lane's weights
+  static constexpr float largest_sum = 0x1p48f;  // of a lane's weights: far from overflow in sums of values, too
 
   partly_kept_rows<T, D, forward_tiling_of<T, D, Tiles>.kept> q[Tiles];
   float o[Tiles][D / 8][4], top[Tiles][2], sum[Tiles][2];
@@ -252,18 +252,25 @@ __global__ void __launch_bounds__(32 * forward_tiling_of<T, D, Tiles>.warps, for
   }
 }
 
-/// Attention by forward_kernel(), 16 Tiles queries a warp, if the card's shared memory allows it.
+/// Attention by forward_kernel(), 16 Tiles queries a warp, if the card's shared memory allows it; for more than 16, if it allows it to
+/// as many blocks at once as registers do. Where the staged queries of all warps leave no place for the keys, fewer warps do it.
 template <class T, int D, int Tiles>
 [[nodiscard]] bool forward_by_tiles(cuda_queue& queue, attention_shape const& shape, forward_arguments<T>& arguments) {
   constexpr auto tiling = forward_tiling_of<T, D, Tiles>;
-  constexpr std::size_t tile = Tiles * tile_rows;
+  constexpr std::size_t tile = Tiles * tile_rows, blocks = Tiles > 1 ? tiling.blocks : 1, reserved = 1024;  // of each block
   std::size_t const heads = shape.batch * shape.heads;
-  auto const plan = plan_tiles(shape.queries, heads, tiling.warps, queue, tile);
-  std::size_t const bytes = (2 * padded_rows(shape.keys) + (tiling.staged ? plan.warps * tile : 0)) * tile_layout<T, D>::row_bytes;
-  if (bytes > queue.shared_memory()) return false;
-  arguments.blocks = plan.blocks;
-  launch<forward_kernel<T, D, Tiles>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
-  return true;
+  for (unsigned most = tiling.warps; most > 0; most /= 2) {
+    auto const plan = plan_tiles(shape.queries, heads, most, queue, tile);
+    std::size_t const staged = tiling.staged ? plan.warps * tile : 0;
+    std::size_t const bytes = (2 * padded_rows(shape.keys) + staged) * tile_layout<T, D>::row_bytes;
+    if (blocks * (bytes + reserved) <= queue.shared_memory() + reserved) {
+      arguments.blocks = plan.blocks;
+      launch<forward_kernel<T, D, Tiles>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
+      return true;
+    }
+    if (!tiling.staged || Tiles > 1) break;
+  }
+  return false;
 }
 
 /// Attention by forward_kernel(), if the shape, the operands' places and the card's shared memory allow it.
