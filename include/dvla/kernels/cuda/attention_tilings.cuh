@@ -29,7 +29,7 @@ inline constexpr forward_tiling forward_tiling_of{0, 0, 0, 0, false};
 template <class T, int D>
 inline constexpr forward_tiling forward_tiling_of<T, D, 1>{D == 64 ? 2 : 4, 8, 2, steps_of<T, D>, std::is_same_v<T, bfloat16>};
 template <>
-inline constexpr forward_tiling forward_tiling_of<bfloat16, 64, 2>{1, 8, 2, 2, true};
+inline constexpr forward_tiling forward_tiling_of<bfloat16, 64, 2>{1, 8, 2, 1, true};
 template <>
 inline constexpr forward_tiling forward_tiling_of<bfloat16, 128, 1>{4, 4, 2, steps_of<bfloat16, 128>, true};
 template <>
