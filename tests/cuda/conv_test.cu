@@ -244,6 +244,7 @@ std::vector<conv_geometry> const grouped = {
     {1, 3, 130, 48, 48, 3, 3, 1, 1, 2},    {1, 2, 257, 32, 32, 3, 3, 1, 1, 2}, {2, 6, 33, 72, 72, 3, 3, 1, 1, 3},
     {5, 28, 28, 192, 192, 3, 3, 1, 1, 8},  {7, 2, 16, 16 * 9, 16 * 9, 3, 3, 1, 1, 9},
     {150, 3, 3, 48, 48, 3, 3, 1, 1, 2},  // several images a block, or one row
+    {60, 3, 5, 480, 480, 3, 3, 1, 1, 20},  // several steps a team
 };
 
 std::vector<conv_geometry> const products = {
