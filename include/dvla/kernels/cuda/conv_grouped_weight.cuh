@@ -102,6 +102,20 @@ __device__ DVLA_INLINE void write_filters(float const (&sums)[grouped_weight_til
     }
 }
 
+/// Adds up the filters of the block's teams, which are there for the block, and writes them to the block's part.
+template <class E, int D>
+__device__ DVLA_INLINE void add_teams(grouped_walk const& s, team_work const& work, uint4 const* memory, float* parts) {
+  using tile = grouped_weight_tile<E, D>;
+  auto const filters_of = [&](int team) { return reinterpret_cast<float const*>(memory + team * tile::team_bytes(s) / 16); };
+  auto const part = static_cast<std::size_t>(static_cast<int>(blockIdx.x) / s.slices<tile>());
+  float* const to = parts + (part * s.channels + work.first_channel) * 9 * D;
+  for (int i = static_cast<int>(threadIdx.x); i < work.valid_channels * 9 * D; i += static_cast<int>(blockDim.x)) {
+    float sum = filters_of(0)[i];
+    for (int team = 1; team < static_cast<int>(blockDim.x) / tile::team; ++team) sum += filters_of(team)[i];
+    to[i] = sum;
+  }
+}
+
 template <class E, int D>
 __global__ void __launch_bounds__(grouped_weight_tile<E, D>::team* grouped_weight_tile<E, D>::most_teams, 1)
     grouped_weight_kernel(__grid_constant__ grouped_walk const s, E const* x, E const* dy, float* parts) {
@@ -152,16 +166,9 @@ __global__ void __launch_bounds__(grouped_weight_tile<E, D>::team* grouped_weigh
     if (slot >= s.ring_rows()) slot -= s.ring_rows();
     work.step = next;
   }
-  auto const filters_of = [&](int of) { return reinterpret_cast<float*>(grouped_memory + of * tile::team_bytes(s) / 16); };
-  write_filters<E, D>(sums, group, part, filters_of(team));
+  write_filters<E, D>(sums, group, part, reinterpret_cast<float*>(grouped_memory + team * tile::team_bytes(s) / 16));
   __syncthreads();
-  auto const number = static_cast<std::size_t>(static_cast<int>(blockIdx.x) / s.slices<tile>());  // of the part
-  float* const to = parts + (number * s.channels + first_channel) * 9 * D;
-  for (int i = static_cast<int>(threadIdx.x); i < work.valid_channels * 9 * D; i += static_cast<int>(blockDim.x)) {
-    float sum = filters_of(0)[i];
-    for (int other = 1; other < static_cast<int>(blockDim.x) / tile::team; ++other) sum += filters_of(other)[i];
-    to[i] = sum;
-  }
+  add_teams<E, D>(s, work, grouped_memory, parts);
 }
 
 /// dweight = (accumulate ? dweight : 0) + the gradient of the weight (channels, 3, 3, D).

@@ -14,7 +14,6 @@
 
 #include <dvla/kernels/cuda/device.cuh>
 #include <dvla/kernels/cuda/gemm_blas_choice.cuh>
-#include <dvla/kernels/cuda/tensor_core.cuh>
 #include <dvla/kernels/gemm_problem.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -113,10 +112,12 @@ template <class T, class R>
   return algorithms[fastest_of(queue.stream(), algorithms, run)];
 }
 
-/// cuBLASLt's algorithms for a plan that give the same bits. Those without tensor cores may sum in orders of their own: one of them.
+/// cuBLASLt's algorithms for a plan that give the same bits, for floats rounded to tf32. For others its first proposal alone: of
+/// bfloat16 that is hardly slower than the fastest, and without tensor cores each may sum in an order of its own.
 template <precision P, class T, class Alignments>
 [[nodiscard]] blas_algorithms algorithms_of(cuda_queue const& queue, blas_plan& plan, Alignments const& alignments) {
-  return equal_algorithms(propose_algorithms(queue, plan, alignments, tensor_core::takes<P, T> ? most_proposals : 1));
+  constexpr bool is_rounded = std::is_same_v<T, float> && P == precision::tf32;
+  return equal_algorithms(propose_algorithms(queue, plan, alignments, is_rounded ? most_proposals : 1));
 }
 
 /// The plan of a problem on operands of such alignments.

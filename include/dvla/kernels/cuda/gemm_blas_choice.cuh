@@ -1,5 +1,6 @@
 // Which of cuBLASLt's algorithms computes a product. Its first proposal was found up to 1.7 times slower than the best of them (3920 x
-// 384 x 1152 in tf32 on an H100), so the proposals that give the same bits are timed once. Whichever wins, results are the same.
+// 384 x 1152 in tf32 on an H100), so where several are asked for, those that give the same bits are timed once. Whichever wins, results
+// are the same.
 #pragma once
 
 #include <cublasLt.h>
@@ -73,7 +74,7 @@ template <class Alignments>
   return out;
 }
 
-/// Into how many parts an algorithm cuts k; 1 if none, -1 if that depends on the card.
+/// Into how many parts an algorithm cuts k; 1 if none. Some tell -1, and their sums were seen to differ.
 [[nodiscard]] inline int parts_of_k(cublasLtMatmulAlgo_t const& algorithm) {
   int parts = 0;
   std::size_t written = 0;
