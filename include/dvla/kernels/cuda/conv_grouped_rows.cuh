@@ -106,6 +106,13 @@ struct team_work {
   int first_channel, valid_channels, left;
   grouped_step step;
 
+  /// The steps of the team that has most; a team has that many or one less.
+  template <class Tile>
+  __device__ static int most_steps(grouped_walk const& s) {
+    int const walkers = static_cast<int>(gridDim.x) / s.slices<Tile>() * static_cast<int>(blockDim.x) / Tile::team;
+    return (s.images() * s.steps + walkers - 1) / walkers;
+  }
+
   template <class Tile>
   __device__ static team_work of(grouped_walk const& s, int dim) {
     int const teams = static_cast<int>(blockDim.x) / Tile::team, team = static_cast<int>(threadIdx.x) / Tile::team;

@@ -145,6 +145,7 @@ __global__ void __launch_bounds__(grouped_weight_tile<E, D>::team* grouped_weigh
     instructions::await_threads<tile::team>(1 + team);
   };
   float sums[tile::tiles][D / 8][4] = {};
+  int const steps = work.left;
   if (work.left > 0) copy(work.step, 0);
   await_copies();
   for (int slot = 0, place = 0; work.left > 0; --work.left, place ^= 1) {
@@ -166,6 +167,9 @@ __global__ void __launch_bounds__(grouped_weight_tile<E, D>::team* grouped_weigh
     if (slot >= s.ring_rows()) slot -= s.ring_rows();
     work.step = next;
   }
+  // All teams come to their barriers equally often. They need not, but compute-sanitizer's racecheck believes otherwise: it reports
+  // reads behind the barrier of all, below.
+  if (steps < team_work::most_steps<tile>(s)) instructions::await_threads<tile::team>(1 + team);
   write_filters<E, D>(sums, group, part, reinterpret_cast<float*>(grouped_memory + team * tile::team_bytes(s) / 16));
   __syncthreads();
   add_teams<E, D>(s, work, grouped_memory, parts);
