@@ -31,6 +31,7 @@ struct forward_arguments {
   head_sizes sizes;
   unsigned blocks;  // of a head
   unsigned multiprocessors;
+  bool stages;  // queries, where that is to be chosen
 };
 
 /// 16 Tiles queries of a warp on their way over the keys. `sum` and `o` are relative to 2^top, the largest weight of a query's first
@@ -141,12 +142,15 @@ __device__ DVLA_INLINE void attend_to_chunk(attending_rows<T, D, Tiles>& rows, s
 template <class T, int D, int Tiles>
 struct attended_head {
   static constexpr int tile = Tiles * tile_rows;
-  static constexpr bool staged = forward_tiling_of<T, D, Tiles>.staged;
+  static constexpr bool staged_results = forward_tiling_of<T, D, Tiles>.staged && std::is_same_v<T, bfloat16>;
 
   forward_arguments<T> const& a;
   std::uint32_t keys, values;
-  T* own;  // the warp's shared memory for its queries, then their results, if they are staged
+  T* own;  // the warp's shared memory for its queries, if they are staged, then for their results, if they are bfloat16
 
+  [[nodiscard]] __device__ DVLA_INLINE bool staged() const {
+    return forward_tiling_of<T, D, Tiles>.staged && (staged_results || a.stages);
+  }
   [[nodiscard]] __device__ DVLA_INLINE unsigned index() const { return computed_again(blockIdx.x) / a.blocks; }
   template <class Operand>
   [[nodiscard]] __device__ DVLA_INLINE auto rows(Operand const& x, unsigned index, int count) const {
@@ -155,27 +159,29 @@ struct attended_head {
 
   /// Sends for the queries from `first` on, if they are staged.
   __device__ DVLA_INLINE void fetch(unsigned index, int first) const {
-    if constexpr (staged) fetch_rows<T, D>(own, rows(a.q, index, a.sizes.queries), first, tile, threadIdx.x % 32, 32);
+    if (staged()) fetch_rows<T, D>(own, rows(a.q, index, a.sizes.queries), first, tile, threadIdx.x % 32, 32);
   }
 
   /// The results of the queries from `first` on, of which there may be none; staged ones have been sent for with the first chunk or
   /// before. In the block's first round (arriving), every warp waits for each chunk of keys and values and at the block's barrier,
   /// even one that has no queries.
   __device__ DVLA_INLINE void attend(int first, bool arriving) const {
+    extern __shared__ uint4 attention_memory[];
     int const count = a.sizes.keys, chunks = (count + chunk_rows - 1) / chunk_rows;
     bool const attending = first < a.sizes.queries;
     attending_rows<T, D, Tiles> of;
-    if constexpr (!staged) of.q[0].load(rows(a.q, index(), a.sizes.queries), first);
+    if constexpr (!staged_results)
+      if (!staged()) of.q[0].load(rows(a.q, index(), a.sizes.queries), first);
     for (bool raising = false;; raising = true, arriving = false) {
       of.begin();
 #pragma unroll 1
       for (int i = 0; i < chunks; ++i) {
         if (arriving) {
-          wait_for_copies(chunks - 1 - i);
-          __syncthreads();
+          auto* const rows = reinterpret_cast<T*>(attention_memory);
+          await_chunk<T, D>(rows, rows + padded_rows(count) * tile_layout<T, D>::pitch, count, i);
         }
         if (!attending) continue;
-        if (staged && i == 0) load_staged(of);
+        if (staged() && i == 0) load_staged(of);
         int const chunk = i * chunk_rows * tile_layout<T, D>::row_bytes;
         attend_to_chunk<forward_tiling_of<T, D, Tiles>.step>(of, keys + chunk, values + chunk,
                                                              ::min(chunk_rows, count - i * chunk_rows), a.scale, raising);
@@ -188,6 +194,10 @@ struct attended_head {
 
  private:
   __device__ DVLA_INLINE void load_staged(attending_rows<T, D, Tiles>& of) const {
+    if constexpr (!std::is_same_v<T, bfloat16>) {
+      round_rows<T, D>(own, tile, threadIdx.x % 32, 32);  // where they are already: the same again
+      __syncwarp();
+    }
     std::uint32_t const place = shared_address(own) + place_in_rows<T, D>(threadIdx.x % 32);
 #pragma unroll
     for (int t = 0; t < Tiles; ++t) of.q[t].load(place + t * tile_layout<T, D>::block_bytes);
@@ -197,21 +207,21 @@ struct attended_head {
     int const lane = static_cast<int>(threadIdx.x % 32), queries = a.sizes.queries;
     unsigned const head = index();
     float* const lse = a.lse + std::size_t{head} * static_cast<unsigned>(queries);
-    if constexpr (staged) __syncwarp();  // the queries are read
+    if constexpr (staged_results) __syncwarp();  // the queries are read
 #pragma unroll
     for (int t = 0; t < Tiles; ++t) {
       float const sum[2] = {row_sum(of.sum[t][0]), row_sum(of.sum[t][1])}, factor[2] = {1 / sum[0], 1 / sum[1]};
-      if constexpr (staged)
+      if constexpr (staged_results)
         stage_rows<T, D>(of.o[t], factor, shared_address(own) + t * tile_layout<T, D>::block_bytes);
       else
-        put_rows<T, D>(of.o[t], factor, rows(a.o, head, queries), first, false);
+        put_rows<T, D>(of.o[t], factor, rows(a.o, head, queries), first + t * tile_rows, false);
       if (a.lse == nullptr || lane % 4 != 0) continue;
 #pragma unroll
       for (int r = 0; r < 2; ++r)
         if (int const row = first + t * tile_rows + lane / 4 + 8 * r; row < queries)
           lse[row] = of.top[t][r] / log2_of_e + logf(sum[r]);
     }
-    if constexpr (staged) {
+    if constexpr (staged_results) {
       __syncwarp();
       put_staged_rows<T, D>(own, rows(a.o, head, queries), first, tile);
     }
@@ -241,7 +251,7 @@ __global__ void __launch_bounds__(32 * forward_tiling_of<T, D, Tiles>.warps, for
   head.fetch(index, first);
   fetch_chunks<T, D>(keys, values, head.rows(a.k, index, a.sizes.keys), head.rows(a.v, index, a.sizes.keys));
   for (bool arriving = true; arriving || first < a.sizes.queries; arriving = false, first += step) {
-    if (head.staged && !arriving) {
+    if (head.staged() && !arriving) {
       __syncwarp();  // the results are read
       head.fetch(head.index(), first);
       copies_commit();
@@ -253,22 +263,27 @@ __global__ void __launch_bounds__(32 * forward_tiling_of<T, D, Tiles>.warps, for
 }
 
 /// Attention by forward_kernel(), 16 Tiles queries a warp, if the card's shared memory allows it; for more than 16, if it allows it to
-/// as many blocks at once as registers do. Where the staged queries of all warps leave no place for the keys, fewer warps do it.
+/// as many blocks at once as registers do. Where the staged queries of all warps leave no place for the keys, floats come to
+/// registers by themselves, and fewer warps do it for bfloat16.
 template <class T, int D, int Tiles>
 [[nodiscard]] bool forward_by_tiles(cuda_queue& queue, attention_shape const& shape, forward_arguments<T>& arguments) {
   constexpr auto tiling = forward_tiling_of<T, D, Tiles>;
   constexpr std::size_t tile = Tiles * tile_rows, blocks = Tiles > 1 ? tiling.blocks : 1, reserved = 1024;  // of each block
   std::size_t const heads = shape.batch * shape.heads;
-  for (unsigned most = tiling.warps; most > 0; most /= 2) {
+  auto const run = [&](unsigned most, bool stages) {
     auto const plan = plan_tiles(shape.queries, heads, most, queue, tile);
-    std::size_t const staged = tiling.staged ? plan.warps * tile : 0;
-    std::size_t const bytes = (2 * padded_rows(shape.keys) + staged) * tile_layout<T, D>::row_bytes;
-    if (blocks * (bytes + reserved) <= queue.shared_memory() + reserved) {
-      arguments.blocks = plan.blocks;
-      launch<forward_kernel<T, D, Tiles>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
-      return true;
-    }
-    if (!tiling.staged || Tiles > 1) break;
+    std::size_t const bytes = (2 * padded_rows(shape.keys) + (stages ? plan.warps * tile : 0)) * tile_layout<T, D>::row_bytes;
+    if (blocks * (bytes + reserved) > queue.shared_memory() + reserved) return false;
+    arguments.blocks = plan.blocks;
+    arguments.stages = stages;
+    launch<forward_kernel<T, D, Tiles>>(queue, heads * plan.blocks, plan.warps, bytes, arguments);
+    return true;
+  };
+  if (run(tiling.warps, tiling.staged)) return true;
+  if constexpr (Tiles == 1 && tiling.staged) {
+    if constexpr (!std::is_same_v<T, bfloat16>) return run(tiling.warps, false);
+    for (unsigned most = tiling.warps / 2; most > 0; most /= 2)
+      if (run(most, true)) return true;
   }
   return false;
 }
@@ -280,7 +295,7 @@ template <class T>
                                   attention_operand<T> const& o, float* lse) {
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;
   forward_arguments<T> arguments{
-      q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), 1, static_cast<unsigned>(queue.multiprocessors())};
+      q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), 1, static_cast<unsigned>(queue.multiprocessors()), false};
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
     if constexpr (forward_tiling_of<T, D, 2>.warps != 0)  // where one tile a warp would take rounds
       if (heads_fill(shape.batch * shape.heads, queue) && shape.queries > forward_tiling_of<T, D, 1>.warps * tile_rows &&

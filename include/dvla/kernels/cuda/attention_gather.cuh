@@ -38,37 +38,43 @@ struct column_places {
 template <class T, int D>
 using rows_of_warp = std::conditional_t<rows_fit_registers<T, D>, row_block<T, D>, shared_row_block<T, D>>;
 
-/// 16 rows of a warp on their way over the columns: queries a = q, b = d_o gather d_a = dq over x = k, y = v; keys a = k,
+/// 16 Tiles rows of a warp on their way over the columns: queries a = q, b = d_o gather d_a = dq over x = k, y = v; keys a = k,
 /// b = v gather d_a = dk and d_b = dv over x = q, y = d_o.
-template <class T, int D, bool OfKeys, class A = rows_of_warp<T, D>, class B = A>
+template <class T, int D, bool OfKeys, int Tiles = 1, class A = rows_of_warp<T, D>, class B = A>
 struct gathering_rows {
-  A a;
-  B b;
-  query_statistics row_statistics[2];  // of rows i / 4 and i / 4 + 8 for lane i; nothing of keys
-  float d_a[D / 8][4] = {}, d_b[D / 8][4] = {};
+  A a[Tiles];
+  B b[Tiles];
+  query_statistics row_statistics[Tiles][2];  // of rows i / 4 and i / 4 + 8 of a tile for lane i; nothing of keys
+  float d_a[Tiles][D / 8][4] = {}, d_b[Tiles][D / 8][4] = {};
 
   /// Gathers over block `i`, of which `count` columns exist. The statistics are the columns', if these are queries.
   __device__ DVLA_INLINE void gather(int i, int count, column_places<T, D> const& places, query_statistics const* statistics,
                                      float scale) {
     std::uint32_t const block = static_cast<std::uint32_t>(i * tile_layout<T, D>::block_bytes);
-    score_block weights = {}, d_scores = {};
-    add_scores<T, D>(weights, a, places.columns + block);
+    score_block scores[Tiles] = {}, d_scores[Tiles] = {};
+    add_scores<T, D>(scores, a, places.columns + block);
     add_scores<T, D>(d_scores, b, places.columns + places.to_y + block);
-    if (!OfKeys && count < tile_rows) hide_columns(weights, count);
+    query_statistics of_columns[2][2];
+    if constexpr (OfKeys) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      query_statistics of[2] = {row_statistics[0], row_statistics[1]};
-      if constexpr (OfKeys) load_pair_of(statistics + i * tile_rows + 8 * half + threadIdx.x % 4 * 2, of);
+      for (int half = 0; half < 2; ++half)
+        load_pair_of(statistics + i * tile_rows + 8 * half + threadIdx.x % 4 * 2, of_columns[half]);
+    }
+    weight_block<T> weights[Tiles], gradients[Tiles];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        auto const& query = of[OfKeys ? j % 2 : j / 2];
-        float &w = weights[half][j], &d = d_scores[half][j];
+    for (int t = 0; t < Tiles; ++t) {
+      if (!OfKeys && count < tile_rows) hide_columns(scores[t], count);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        auto const& query = OfKeys ? of_columns[j / 4][j % 2] : row_statistics[t][j % 4 / 2];
+        float &w = scores[t][j / 4][j % 4], &d = d_scores[t][j / 4][j % 4];
         w = power_of_2(fmaf(w, scale, -query.lse));
         d = w * (d - query.delta);
       }
+      weights[t] = weight_block<T>(scores[t]), gradients[t] = weight_block<T>(d_scores[t]);
     }
-    if constexpr (OfKeys) add_weighted<T, D>(d_b, weight_block<T>(weights), places.terms + places.to_y + block);
-    add_weighted<T, D>(d_a, weight_block<T>(d_scores), places.terms + block);
+    if constexpr (OfKeys) add_weighted<T, D>(d_b, weights, places.terms + places.to_y + block);
+    add_weighted<T, D>(d_a, gradients, places.terms + block);
   }
 };
 
@@ -147,19 +153,23 @@ __device__ DVLA_INLINE gathering_rows<T, D, OfKeys> begin_round(backward_memory<
     find_statistics<T, D, batch>(memory.statistics, head.o, head.lse, 0, padded_rows(head.x.count), warp, warps, d_o, [] {});
   gathering_rows<T, D, OfKeys> rows;
   if constexpr (rows_fit_registers<T, D>) {
-    rows.a.load(head.a, first);
-    rows.b.load(head.b, first);
+    rows.a[0].load(head.a, first);
+    rows.b[0].load(head.b, first);
   } else {
     T* const b = memory.rows + tile_rows * tile_layout<T, D>::pitch;
-    static_assert(!std::is_same_v<T, bfloat16>, "what is copied asynchronously must be waited for");
     fetch_rows<T, D>(memory.rows, head.a, first, tile_rows, lane, 32);
     fetch_rows<T, D>(b, head.b, first, tile_rows, lane, 32);
-    rows.a.load(shared_address(memory.rows) + place_in_rows<T, D>(lane));
-    rows.b.load(shared_address(b) + place_in_rows<T, D>(lane));
+    copies_commit();
+    copies_wait<0>();
+    round_rows<T, D>(memory.rows, tile_rows, lane, 32);
+    round_rows<T, D>(b, tile_rows, lane, 32);
+    __syncwarp();
+    rows.a[0].load(shared_address(memory.rows) + place_in_rows<T, D>(lane));
+    rows.b[0].load(shared_address(b) + place_in_rows<T, D>(lane));
   }
   __syncwarp();
   if constexpr (!OfKeys)
-    rows.row_statistics[0] = memory.statistics[lane / 4], rows.row_statistics[1] = memory.statistics[lane / 4 + 8];
+    rows.row_statistics[0][0] = memory.statistics[lane / 4], rows.row_statistics[0][1] = memory.statistics[lane / 4 + 8];
   return rows;
 }
 
@@ -169,29 +179,27 @@ __device__ DVLA_INLINE void backward_block(tensor_backward_arguments<T> const& a
   auto const& all = arguments.all;
   unsigned const warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int const count = OfKeys ? all.sizes.keys : all.sizes.queries, columns = OfKeys ? all.sizes.queries : all.sizes.keys;
-  int const blocks = padded_rows(columns) / tile_rows, chunks = (blocks + blocks_of_chunk - 1) / blocks_of_chunk;
+  int const blocks = padded_rows(columns) / tile_rows;
   int const step = static_cast<int>(arguments.blocks * warps) * tile_rows;
   backward_memory<T, D, OfKeys> const memory(columns, warp, warps);
   column_places<T, D> const places(memory.columns, blocks * tile_rows, lane);
+  T* const y = memory.columns + blocks * tile_rows * tile_layout<T, D>::pitch;
 
   // In the first round, every warp waits for each chunk and at the block's barrier, even one that has no rows.
   int first = static_cast<int>(arguments.block() % arguments.blocks * warps + warp) * tile_rows;
   for (bool arriving = true; arriving || first < count; arriving = false, first += step) {
     auto rows = begin_round<T, D, OfKeys>(memory, {all, arguments.head()}, first, arriving);
     for (int i = 0; i < blocks;) {
-      if (arriving) {
-        wait_for_copies(chunks - 1 - i / blocks_of_chunk);
-        __syncthreads();
-      }
+      if (arriving) await_chunk<T, D>(memory.columns, y, columns, i / blocks_of_chunk);
       for (int const end = ::min(blocks, i + blocks_of_chunk); i < end; ++i)
         if (first < count) rows.gather(i, columns - i * tile_rows, places, memory.statistics, arguments.scale);
     }
     if (first >= count) continue;
     if constexpr (OfKeys) {
-      put_gradient<T, D>(rows.d_a, all.scale, all.dk, all.sizes, arguments.head(), count, first);
-      put_gradient<T, D>(rows.d_b, 1, all.dv, all.sizes, arguments.head(), count, first);
+      put_gradient<T, D>(rows.d_a[0], all.scale, all.dk, all.sizes, arguments.head(), count, first);
+      put_gradient<T, D>(rows.d_b[0], 1, all.dv, all.sizes, arguments.head(), count, first);
     } else {
-      put_gradient<T, D>(rows.d_a, all.scale, all.dq, all.sizes, arguments.head(), count, first);
+      put_gradient<T, D>(rows.d_a[0], all.scale, all.dq, all.sizes, arguments.head(), count, first);
     }
   }
 }

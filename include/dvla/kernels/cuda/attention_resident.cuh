@@ -49,59 +49,74 @@ template <class T>
 struct resident_arguments {
   backward_arguments<T> all;
   float scale;  // of scores as logarithms to base 2
+  unsigned multiprocessors;
 };
 
 /// Brings a head's rows and finds its queries' statistics; all are there for the block on return.
 template <class T, int D>
 __device__ DVLA_INLINE void fetch_operands(resident_memory<T, D> const& memory, backward_arguments<T> const& all, unsigned index) {
-  static_assert(!std::is_same_v<T, bfloat16>, "what is copied asynchronously must be waited for");
   auto const& s = all.sizes;
   unsigned const image = index / s.heads, head = index % s.heads, warps = blockDim.x / 32, warp = threadIdx.x / 32;
-  auto const fetch = [&](T* to, attention_operand<T const> const& from, int count) {
-    fetch_rows<T, D>(to, rows_of(from, image, head, count, s.dim), 0, padded_rows(count), threadIdx.x, blockDim.x);
+  auto const for_operands = [&](auto const& f) {
+    f(memory.d_o(), all.d_o, s.queries), f(memory.q(), all.q, s.queries), f(memory.k(), all.k, s.keys), f(memory.v(), all.v, s.keys);
   };
-  fetch(memory.d_o(), all.d_o, s.queries);
-  fetch(memory.q(), all.q, s.queries);
-  fetch(memory.k(), all.k, s.keys);
-  fetch(memory.v(), all.v, s.keys);
-  auto const fetched_d_o = [&](int row, int column) {  // by this thread
+  auto const send = [&] {
+    for_operands([&](T* to, attention_operand<T const> const& from, int count) {
+      fetch_rows<T, D>(to, rows_of(from, image, head, count, s.dim), 0, padded_rows(count), threadIdx.x, blockDim.x);
+    });
+    copies_commit();
+  };
+  auto const fetched_d_o = [&](int row, int column) {
+    copies_wait<0>();  // this thread's, among which is this cell
     return *reinterpret_cast<uint4 const*>(memory.d_o() + row * tile_layout<T, D>::pitch + column);
   };
   find_statistics<T, D, 8>(memory.statistics(), rows_of(all.o, image, head, s.queries, s.dim),
                            all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps,
-                           fetched_d_o, [] {});
+                           fetched_d_o, send);
+  copies_wait<0>();
+  for_operands([&](T* to, attention_operand<T const> const&, int count) {
+    round_rows<T, D>(to, padded_rows(count), threadIdx.x, blockDim.x);
+  });
   __syncthreads();
 }
 
-/// The gradients of 16 rows of a head: dk and dv of keys, dq of queries.
+/// The gradients of a warp's rows of a head from `first` on: dk and dv of keys, dq of queries. Where a last tile has no rows, it reads
+/// those before it.
 template <class T, int D, bool OfKeys>
-__device__ DVLA_INLINE void gather_tile(resident_memory<T, D> const& memory, resident_arguments<T> const& arguments, unsigned index,
-                                        int tile) {
-  using layout = tile_layout<T, D>;
+__device__ DVLA_INLINE void gather_rows(resident_memory<T, D> const& memory, resident_arguments<T> const& arguments, unsigned index,
+                                        int first) {
+  constexpr auto tiling = resident_tiling_of<T, D>;
   auto const& all = arguments.all;
   unsigned const lane = threadIdx.x % 32;
-  int const first = tile * tile_rows, count = OfKeys ? all.sizes.keys : all.sizes.queries;
-  int const columns = OfKeys ? all.sizes.queries : all.sizes.keys;
-  constexpr int in_registers = OfKeys ? resident_tiling_of<T, D>.of_keys : resident_tiling_of<T, D>.of_queries;
-  using a_rows = std::conditional_t<(in_registers > 1), row_block<T, D>, shared_row_block<T, D>>;
-  using b_rows = std::conditional_t<(in_registers > 0), row_block<T, D>, shared_row_block<T, D>>;
-  gathering_rows<T, D, OfKeys, a_rows, b_rows> rows;
-  auto const at = static_cast<std::uint32_t>(tile * layout::block_bytes) + place_in_rows<T, D>(lane);
-  rows.a.load(shared_address(OfKeys ? memory.k() : memory.q()) + at);
-  rows.b.load(shared_address(OfKeys ? memory.v() : memory.d_o()) + at);
-  if constexpr (!OfKeys) {
-    rows.row_statistics[0] = memory.statistics()[first + static_cast<int>(lane / 4)];
-    rows.row_statistics[1] = memory.statistics()[first + static_cast<int>(lane / 4) + 8];
+  int const count = OfKeys ? all.sizes.keys : all.sizes.queries, columns = OfKeys ? all.sizes.queries : all.sizes.keys;
+  gathering_rows<T, D, OfKeys, tiling.tiles, partly_kept_rows<T, D, OfKeys ? tiling.k : tiling.q>,
+                 partly_kept_rows<T, D, OfKeys ? tiling.v : tiling.d_o>>
+      rows;
+#pragma unroll
+  for (int t = 0; t < tiling.tiles; ++t) {
+    int const row = ::min(first + t * tile_rows, padded_rows(count) - tile_rows);
+    auto const at = static_cast<std::uint32_t>(row * tile_layout<T, D>::row_bytes) + place_in_rows<T, D>(lane);
+    rows.a[t].load(shared_address(OfKeys ? memory.k() : memory.q()) + at);
+    rows.b[t].load(shared_address(OfKeys ? memory.v() : memory.d_o()) + at);
+    if constexpr (!OfKeys) {
+      rows.row_statistics[t][0] = memory.statistics()[row + static_cast<int>(lane / 4)];
+      rows.row_statistics[t][1] = memory.statistics()[row + static_cast<int>(lane / 4) + 8];
+    }
   }
   column_places<T, D> const places(OfKeys ? memory.q() : memory.k(), OfKeys ? memory.queries : memory.keys, lane);
 #pragma unroll 1
   for (int i = 0; i * tile_rows < columns; ++i)
     rows.gather(i, columns - i * tile_rows, places, memory.statistics(), arguments.scale);
-  if constexpr (OfKeys) {
-    put_gradient<T, D>(rows.d_a, all.scale, all.dk, all.sizes, index, count, first);
-    put_gradient<T, D>(rows.d_b, 1, all.dv, all.sizes, index, count, first);
-  } else {
-    put_gradient<T, D>(rows.d_a, all.scale, all.dq, all.sizes, index, count, first);
+#pragma unroll
+  for (int t = 0; t < tiling.tiles; ++t) {
+    int const row = first + t * tile_rows;
+    if (row >= count) break;
+    if constexpr (OfKeys) {
+      put_gradient<T, D>(rows.d_a[t], all.scale, all.dk, all.sizes, index, count, row);
+      put_gradient<T, D>(rows.d_b[t], 1, all.dv, all.sizes, index, count, row);
+    } else {
+      put_gradient<T, D>(rows.d_a[t], all.scale, all.dq, all.sizes, index, count, row);
+    }
   }
 }
 
@@ -111,14 +126,17 @@ __global__ void __launch_bounds__(32 * resident_tiling_of<T, D>.warps, 1)
   detail::await_predecessors();
   resident_memory<T, D> const memory(a.all.sizes);
   fetch_operands<T, D>(memory, a.all, blockIdx.x);
-  int const of_keys = a.all.dk.wanted() || a.all.dv.wanted() ? memory.keys / tile_rows : 0;
-  int const tiles = of_keys + (a.all.dq.wanted() ? memory.queries / tile_rows : 0), warps = static_cast<int>(blockDim.x / 32);
+  if (unsigned const next = blockIdx.x + a.multiprocessors; next < gridDim.x)  // a multiprocessor holds one block
+    prefetch_head(a.all.sizes, next, a.all.k, a.all.v, a.all.q, a.all.o, a.all.d_o);
+  constexpr int rows = resident_tiling_of<T, D>.tiles * tile_rows;
+  int const of_keys = a.all.dk.wanted() || a.all.dv.wanted() ? (memory.keys + rows - 1) / rows : 0;
+  int const all = of_keys + (a.all.dq.wanted() ? (memory.queries + rows - 1) / rows : 0), warps = static_cast<int>(blockDim.x / 32);
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x / 32); i < tiles; i += warps) {
+  for (int i = static_cast<int>(threadIdx.x / 32); i < all; i += warps) {
     if (i < of_keys)
-      gather_tile<T, D, true>(memory, a, blockIdx.x, i);
+      gather_rows<T, D, true>(memory, a, blockIdx.x, i * rows);
     else
-      gather_tile<T, D, false>(memory, a, blockIdx.x, i - of_keys);
+      gather_rows<T, D, false>(memory, a, blockIdx.x, (i - of_keys) * rows);
   }
 }
 
@@ -126,15 +144,17 @@ __global__ void __launch_bounds__(32 * resident_tiling_of<T, D>.warps, 1)
 template <class T, int D>
 [[nodiscard]] bool resident_backward(cuda_queue& queue, attention_shape const& shape, backward_arguments<T> const& all) {
   constexpr unsigned most = resident_tiling_of<T, D>.warps;
+  constexpr int tile = resident_tiling_of<T, D>.tiles * tile_rows;
   if constexpr (most == 0) {
     return false;
   } else {
     resident_memory<T, D> const memory(all.sizes);
     bool const same_memory = all.dq.wanted() && (all.dq.to.data == all.dk.to.data || all.dq.to.data == all.dv.to.data);
     if (same_memory || memory.bytes() > queue.shared_memory()) return false;
-    auto const tiles = static_cast<unsigned>((memory.keys + memory.queries) / tile_rows), rounds = (tiles + most - 1) / most;
-    launch<resident_kernel<T, D>>(queue, shape.batch * shape.heads, (tiles + rounds - 1) / rounds, memory.bytes(),
-                                  resident_arguments<T>{all, all.scale * log2_of_e});
+    auto const parts = [](int rows) { return static_cast<unsigned>((rows + tile - 1) / tile); };
+    unsigned const tiles = parts(memory.keys) + parts(memory.queries), rounds = (tiles + most - 1) / most;
+    resident_arguments<T> const arguments{all, all.scale * log2_of_e, static_cast<unsigned>(queue.multiprocessors())};
+    launch<resident_kernel<T, D>>(queue, shape.batch * shape.heads, (tiles + rounds - 1) / rounds, memory.bytes(), arguments);
     return true;
   }
 }

@@ -122,8 +122,8 @@ __device__ DVLA_INLINE void prefetch_head(head_sizes const& s, unsigned index, a
   (prefetch_rows(rows_of(of_queries, image, head, s.queries, s.dim)), ...);
 }
 
-/// Copies rows [first, first + rows) of a head to `tile`, zeros where it has none. float is rounded to tf32 at once; bfloat16 is
-/// under way until the thread waits for it. The threads that share the work, whole warps, are numbered below `threads`.
+/// Starts copying rows [first, first + rows) of a head to `tile`, with zeros where it has none. The threads that share the work, whole
+/// warps, are numbered below `threads`. Floats are to be rounded when they are there.
 template <class T, int D>
 __device__ DVLA_INLINE void fetch_rows(T* tile, head_rows<T const> const& from, int first, int rows, unsigned thread,
                                        unsigned threads) {
@@ -133,15 +133,33 @@ __device__ DVLA_INLINE void fetch_rows(T* tile, head_rows<T const> const& from, 
   T* to = tile + row * layout::pitch + column;
   T const* source = from.data + static_cast<std::size_t>(first + row) * from.step + column;
   int const existing = column < from.dim ? from.count - first : 0;
-#pragma unroll(std::is_same_v <T, bfloat16> ? 2 : 4)
+#pragma unroll 2
   for (; row < rows; row += step, to += step * layout::pitch, source += step * from.step) {
     if (layout::lanes != layout::cells && column >= D) break;
     bool const there = row < existing;
-    if constexpr (std::is_same_v<T, bfloat16>) {
-      copy_async(shared_address(to), reinterpret_cast<std::uintptr_t>(there ? source : from.data), there ? 16 : 0);
-    } else {
-      float4 const x = there ? *reinterpret_cast<float4 const*>(source) : float4{0, 0, 0, 0};
-      *reinterpret_cast<uint4*>(to) = uint4{tf32_word(x.x), tf32_word(x.y), tf32_word(x.z), tf32_word(x.w)};
+    copy_async(shared_address(to), reinterpret_cast<std::uintptr_t>(there ? source : from.data), there ? 16 : 0);
+  }
+}
+
+/// Rounds floats to tf32 in those cells that fetch_rows() has had the same thread copy, once they are there.
+template <class T, int D>
+__device__ DVLA_INLINE void round_rows(T* tile, int rows, unsigned thread, unsigned threads) {
+  if constexpr (!std::is_same_v<T, bfloat16>) {
+    using layout = tile_layout<T, D>;
+    constexpr int together = 2;
+    int const column = static_cast<int>(thread % layout::lanes) * layout::cell, step = static_cast<int>(threads / layout::lanes);
+    if (layout::lanes != layout::cells && column >= D) return;
+    T* const own = tile + column;
+    for (int row = static_cast<int>(thread / layout::lanes); row < rows; row += together * step) {
+      uint4 cells[together];
+#pragma unroll
+      for (int i = 0; i < together; ++i)
+        if (row + i * step < rows) cells[i] = *reinterpret_cast<uint4 const*>(own + (row + i * step) * layout::pitch);
+#pragma unroll
+      for (int i = 0; i < together; ++i)
+        if (row + i * step < rows)
+          *reinterpret_cast<uint4*>(own + (row + i * step) * layout::pitch) =
+              uint4{as_tf32(cells[i].x), as_tf32(cells[i].y), as_tf32(cells[i].z), as_tf32(cells[i].w)};
     }
   }
 }
@@ -156,6 +174,15 @@ __device__ DVLA_INLINE void fetch_chunks(T* to_x, T* to_y, head_rows<T const> co
     fetch_rows<T, D>(to_y + at, y, first, rows, threadIdx.x, blockDim.x);
     copies_commit();
   }
+}
+/// Waits for the i-th chunk of `count` rows that fetch_chunks() has sent for, and at the block's barrier: then it is there for all.
+template <class T, int D>
+__device__ DVLA_INLINE void await_chunk(T* x, T* y, int count, int i) {
+  int const padded = padded_rows(count), first = i * chunk_rows, at = first * tile_layout<T, D>::pitch;
+  wait_for_copies((padded + chunk_rows - 1) / chunk_rows - 1 - i);
+  round_rows<T, D>(x + at, ::min(chunk_rows, padded - first), threadIdx.x, blockDim.x);
+  round_rows<T, D>(y + at, ::min(chunk_rows, padded - first), threadIdx.x, blockDim.x);
+  __syncthreads();
 }
 
 // Where in a block of 16 rows a lane reads: in bytes from its beginning.

@@ -17,7 +17,7 @@ inline constexpr int steps_of = D * static_cast<int>(sizeof(T)) / 32;
 
 /// Of attention.cuh, where a warp has 16 Tiles queries: 16 keys times `step` (1, 2 or 4) at a time; warps of a block at most, 0 where
 /// no shape is left to it, and blocks that are to share a multiprocessor; the steps of the tensor cores' depth for which the queries
-/// stay in registers, of `staged` queries, which come to shared memory first.
+/// stay in registers, of `staged` queries, which come to shared memory first. Floats do where there is place for all warps' queries.
 struct forward_tiling {
   int step;
   unsigned warps, blocks;
@@ -33,7 +33,7 @@ inline constexpr forward_tiling forward_tiling_of<bfloat16, 64, 2>{1, 8, 2, 1, t
 template <>
 inline constexpr forward_tiling forward_tiling_of<bfloat16, 128, 1>{4, 4, 2, steps_of<bfloat16, 128>, true};
 template <>
-inline constexpr forward_tiling forward_tiling_of<float, 128, 1>{1, 4, 3, steps_of<float, 128>, false};
+inline constexpr forward_tiling forward_tiling_of<float, 128, 1>{1, 4, 2, steps_of<float, 128>, true};
 
 /// Of attention_whole_head.cuh, where a warp has 16 Tiles keys: warps of a block at most, 0 where no head is left to it; the steps of
 /// the tensor cores' depth for which the keys stay in registers, where the values always are.
@@ -50,18 +50,18 @@ inline constexpr whole_head_tiling whole_head_tiling_of<bfloat16, 128, 1>{8, ste
 template <>
 inline constexpr whole_head_tiling whole_head_tiling_of<bfloat16, 64, 2>{8, steps_of<bfloat16, 64>};
 
-/// Of attention_resident.cuh, where a warp has 16 keys or queries at a time: warps of a block at most, 0 where no head is left to
-/// it; how many of the two operands of 16 keys, and of 16 queries, stay in registers.
+/// Of attention_resident.cuh, where a warp has 16 `tiles` keys or queries at a time: warps of a block at most, 0 where no head is left
+/// to it; the steps of the tensor cores' depth for which k and v of the keys, and q and d_o of the queries, stay in registers.
 struct resident_tiling {
   unsigned warps;
-  int of_keys, of_queries;
+  int tiles, k, v, q, d_o;
 };
 template <class T, int D>
-inline constexpr resident_tiling resident_tiling_of{0, 0, 0};
+inline constexpr resident_tiling resident_tiling_of{0, 1, 0, 0, 0, 0};
 template <>
-inline constexpr resident_tiling resident_tiling_of<float, 64>{13, 0, 1};
+inline constexpr resident_tiling resident_tiling_of<float, 64>{8, 2, 0, 1, 0, steps_of<float, 64>};
 template <>
-inline constexpr resident_tiling resident_tiling_of<float, 128>{8, 0, 0};
+inline constexpr resident_tiling resident_tiling_of<float, 128>{8, 1, 0, 0, 0, 0};
 
 /// Of attention_gather.cuh, where a warp has 16 rows: warps of a block at most, and blocks that are to share a multiprocessor.
 struct gather_tiling {

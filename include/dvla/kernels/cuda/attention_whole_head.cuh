@@ -146,6 +146,13 @@ __device__ DVLA_INLINE void fetch_head(whole_head_memory<T, D, Tiles> const& mem
       reinterpret_cast<query_statistics*>(shared + memory.statistics), rows_of(all.o, image, head, s.queries, s.dim),
       all.lse + std::size_t{index} * static_cast<unsigned>(s.queries), 0, memory.queries, warp, warps, fetched_d_o, send);
   copies_wait<0>();
+  if constexpr (!std::is_same_v<T, bfloat16>) {
+    round_rows<T, D>(place(0), memory.keys, threadIdx.x, blockDim.x);
+    for (int i = static_cast<int>(warp); i < memory.keys / tile_rows; i += static_cast<int>(warps))
+      round_rows<T, D>(place(memory.scores + i * memory.stripe), tile_rows, threadIdx.x % 32, 32);
+    round_rows<T, D>(place(memory.q), memory.queries, threadIdx.x, blockDim.x);
+    round_rows<T, D>(place(memory.d_o), memory.queries, threadIdx.x, blockDim.x);
+  }
   __syncthreads();
 }
 
