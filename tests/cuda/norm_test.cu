@@ -21,7 +21,7 @@ struct extents {
 
 // One part and several, narrow tiles and wide ones, whole packets and single columns.
 std::vector<extents> const shapes = {{5, 1},   {3, 3},     {17, 16},   {49, 17},   {196, 192},   {197, 24},
-                              {1, 197}, {600, 384}, {4000, 16}, {3000, 49}, {1500, 1536}, {25088, 192}};
+                              {1, 197}, {600, 384}, {4000, 16}, {3000, 49}, {1500, 1536}, {25088, 192}, {60000, 200}};
 
 /// Those that are run.
 std::vector<extents> run_of(std::vector<extents> all) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include <dvla/kernels/cuda/grid_barrier.cuh>
 #include <dvla/kernels/cuda/moments.cuh>
@@ -13,13 +14,13 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace batch_norms {
 
-inline constexpr unsigned whole_threads = 512;
+/// Threads of a block: for x up to so many bytes, and up to more, which one kernel takes forward alone. What is larger yet, and backward
+/// has twice the operands, is read faster by kernels of many blocks, two or three of them.
+inline constexpr unsigned whole_threads = 512, whole_threads_of_large = 1024;
+inline constexpr std::size_t whole_bytes = std::size_t{16} << 20, whole_bytes_of_large = std::size_t{32} << 20;
 
 /// Shared memory for rows that wait, of the one block of a multiprocessor: what every card has, and room for another stream's kernels.
 inline constexpr std::size_t whole_memory = std::size_t{88} << 10;
-
-/// Bytes of x that one kernel takes: more is read faster by kernels of many blocks, two or three of them.
-inline constexpr std::size_t whole_bytes = std::size_t{16} << 20;
 
 /// How rows x columns are shared out. Tiles of neighbouring columns lie side by side, each cut into the same parts of its rows; a
 /// block has one part of one tile.
@@ -31,9 +32,9 @@ struct whole_layout {
 };
 
 /// What a thread has of its block's part: a packet of N columns in every `lanes`-th row.
-template <int N, int TileColumns>
+template <int N, int TileColumns, unsigned Threads>
 struct whole_place {
-  static constexpr unsigned width = TileColumns / N, lanes = whole_threads / width;
+  static constexpr unsigned width = TileColumns / N, lanes = Threads / width;
   unsigned tile, part, beside, count;  // beside: the packet's first column within the tile; count: rows
   std::size_t column, first;           // the packet's first column, the thread's first row
 
@@ -50,6 +51,7 @@ struct whole_place {
 /// The forward pass: moments, then normalised rows.
 template <class X, activation A>
 struct whole_forward {
+  static constexpr bool takes_large = true;
   using number = arithmetic_t<X>;
   using parts_type = column_sums::moment_parts;
   template <int N>
@@ -99,6 +101,7 @@ struct whole_forward {
 /// The backward pass: sums of the gradient and of its products, then the input's gradient.
 template <class X, activation A>
 struct whole_backward {
+  static constexpr bool takes_large = false;
   using number = arithmetic_t<X>;
   using parts_type = column_sums::plain_parts<2>;
   template <int N>
@@ -165,9 +168,9 @@ __device__ DVLA_INLINE int share_sums(double (&value)[All]) {
 }
 
 /// The sums of a block's threads: thread c of the tile's columns gets those of its column. `values` is the block's to use.
-template <int N, int TileColumns>
-__device__ void join_threads(unsigned beside, double (&total)[2 * N], double (&values)[2][whole_threads], double (&of_column)[2]) {
-  constexpr unsigned width = TileColumns / N, warps = whole_threads / 32;
+template <int N, int TileColumns, unsigned Threads>
+__device__ void join_threads(unsigned beside, double (&total)[2 * N], double (&values)[2][Threads], double (&of_column)[2]) {
+  constexpr unsigned width = TileColumns / N, warps = Threads / 32;
   constexpr int left = 2 * TileColumns / 32;
   int const index = share_sums<width, 2 * N>(total);
 #pragma unroll
@@ -184,9 +187,9 @@ __device__ void join_threads(unsigned beside, double (&total)[2 * N], double (&v
 }
 
 /// The same of the parts that the blocks of a tile have left.
-template <int TileColumns, class Parts>
-__device__ void join_parts(std::size_t first_column, Parts const& parts, double (&values)[2][whole_threads], double (&of_column)[2]) {
-  constexpr unsigned slots = whole_threads / TileColumns;
+template <int TileColumns, unsigned Threads, class Parts>
+__device__ void join_parts(std::size_t first_column, Parts const& parts, double (&values)[2][Threads], double (&of_column)[2]) {
+  constexpr unsigned slots = Threads / TileColumns;
   std::size_t const column = first_column + threadIdx.x % TileColumns;
   double total[2] = {};
   bool const inside = column < parts.columns;
@@ -208,16 +211,16 @@ __device__ void join_parts(std::size_t first_column, Parts const& parts, double 
   if (inside) parts.conclude(reference, of_column);
 }
 
-template <int N, int TileColumns, class Pass>
-__global__ void __launch_bounds__(whole_threads, 1)
+template <int N, int TileColumns, unsigned Threads, class Pass>
+__global__ void __launch_bounds__(Threads, 1)
     whole_kernel(whole_layout const l, Pass const pass, typename Pass::parts_type const parts, grid_barrier* const barriers) {
   detail::await_results();
   using number = typename Pass::number;
   using operands = typename Pass::template operands<N>;
-  using place = whole_place<N, TileColumns>;
+  using place = whole_place<N, TileColumns, Threads>;
   extern __shared__ uint4 memory[];
   operands* const kept = reinterpret_cast<operands*>(memory) + threadIdx.x;
-  __shared__ double values[2][whole_threads];
+  __shared__ double values[2][Threads];
   __shared__ alignas(16) number coefficients[2][TileColumns];
   constexpr unsigned together = 4;
 
@@ -236,7 +239,7 @@ __global__ void __launch_bounds__(whole_threads, 1)
       for (unsigned j = 0; j < together; ++j) {
         if (i + j >= at.count) break;
         sums.add(loaded[j]);
-        if (i + j < l.kept) kept[(i + j) * whole_threads] = loaded[j];
+        if (i + j < l.kept) kept[(i + j) * Threads] = loaded[j];
       }
     }
     sums.totals(at.count, total);
@@ -246,7 +249,7 @@ __global__ void __launch_bounds__(whole_threads, 1)
   bool const has_column = threadIdx.x < TileColumns && own < l.columns;
   double const reference = has_column ? pass.reference(own) : 0;  // read before anything is written: y may be x
   double of_column[2];
-  join_threads<N, TileColumns>(at.beside, total, values, of_column);
+  join_threads<N, TileColumns, Threads>(at.beside, total, values, of_column);
   if (has_column) pass.conclude_part(top, l.rows_of(at.part), own, reference, of_column);
   if (l.parts > 1) {
     if (has_column) {
@@ -256,7 +259,7 @@ __global__ void __launch_bounds__(whole_threads, 1)
     }
     barrier.await(l.parts, at.part == 0);
     detail::release_successors();
-    join_parts<TileColumns>(first_column, parts, values, of_column);
+    join_parts<TileColumns, Threads>(first_column, parts, values, of_column);
   } else {
     detail::release_successors();
   }
@@ -277,7 +280,7 @@ __global__ void __launch_bounds__(whole_threads, 1)
 #pragma unroll
     for (unsigned j = 0; j < together; ++j) {
       unsigned const n = ::min(i + j, at.count - 1);
-      loaded[j] = rest.complete(row_of(n), n < l.kept ? kept[n * whole_threads] : again.load(row_of(n)));
+      loaded[j] = rest.complete(row_of(n), n < l.kept ? kept[n * Threads] : again.load(row_of(n)));
     }
 #pragma unroll
     for (unsigned j = 0; j < together; ++j)
@@ -285,12 +288,12 @@ __global__ void __launch_bounds__(whole_threads, 1)
   }
 }
 
-template <int N, int TileColumns, precision P, class Pass>
+template <int N, int TileColumns, unsigned Threads, precision P, class Pass>
 void launch_whole(basic_cuda<P> const& device, std::size_t rows, std::size_t columns, Pass const& pass, char const* doing) {
   using column_walks::divide_up;
-  constexpr std::size_t lanes = whole_place<N, TileColumns>::lanes;
-  constexpr std::size_t row_bytes = whole_threads * sizeof(typename Pass::template operands<N>);
-  auto const kernel = whole_kernel<N, TileColumns, Pass>;
+  constexpr std::size_t lanes = whole_place<N, TileColumns, Threads>::lanes;
+  constexpr std::size_t row_bytes = Threads * sizeof(typename Pass::template operands<N>);
+  auto const kernel = whole_kernel<N, TileColumns, Threads, Pass>;
   auto const processors = static_cast<std::size_t>(device.queue->multiprocessors());
   std::size_t const tiles = divide_up(columns, TileColumns), wanted = std::min(divide_up(rows, lanes), processors / tiles);
   std::size_t const part_rows = divide_up(rows, wanted), parts = divide_up(rows, part_rows);
@@ -299,7 +302,7 @@ void launch_whole(basic_cuda<P> const& device, std::size_t rows, std::size_t col
   detail::device_scratch<double> const memory(device, parts == 1 ? 0 : 2 * parts * columns);
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kept * row_bytes)),
              "asking for shared memory");
-  detail::start_together(*device.queue, doing, kernel, static_cast<unsigned>(tiles * parts), whole_threads, kept * row_bytes, l, pass,
+  detail::start_together(*device.queue, doing, kernel, static_cast<unsigned>(tiles * parts), Threads, kept * row_bytes, l, pass,
                          Pass::parts(l, memory.data()), device.queue->barriers());
 }
 
@@ -310,10 +313,15 @@ template <precision P, class Pass, class E, class... Same>
                              E const* x, Same const*... others) {
   constexpr int n = packet_of<E>;
   std::size_t const tiles = column_walks::divide_up(columns, 32), bytes = rows * columns * sizeof(E);
-  if (bytes == 0 || bytes > whole_bytes || tiles > static_cast<std::size_t>(device.queue->multiprocessors())) return false;
+  std::size_t const most = Pass::takes_large ? whole_bytes_of_large : whole_bytes;
+  if (bytes == 0 || bytes > most || tiles > static_cast<std::size_t>(device.queue->multiprocessors())) return false;
   if (columns % n != 0 || !allows_packets<n>(x, others...)) return false;
-  if (columns > 16) launch_whole<n, 32>(device, rows, columns, pass, doing);
-  else launch_whole<n, 16>(device, rows, columns, pass, doing);
+  auto const launch = [&]<unsigned Threads>(std::integral_constant<unsigned, Threads>) {
+    if (columns > 16) launch_whole<n, 32, Threads>(device, rows, columns, pass, doing);
+    else launch_whole<n, 16, Threads>(device, rows, columns, pass, doing);
+  };
+  if (bytes <= whole_bytes) launch(std::integral_constant<unsigned, whole_threads>{});
+  else if constexpr (Pass::takes_large) launch(std::integral_constant<unsigned, whole_threads_of_large>{});
   return true;
 }
 
