@@ -201,15 +201,15 @@ class tape : public context<Device> {
     while (!nodes_.empty()) pop();
   }
 
-  /// Keeps what work beside the queue reads until the queue has waited for its mark. Two such works may be under way: more would
-  /// keep memory that the next operations could have.
+  /// Keeps what work beside the queue reads until the queue has waited for its mark. Four such works may be under way: with two the
+  /// queue waits for them now and then, more than four keep memory that the next operations could have and gain nothing.
   template <class... Kept>
   void keep_beside(std::size_t mark, Kept const&... kept) {
     using holder = std::tuple<Kept...>;
     void* const memory = this->bookkeeping().allocate(sizeof(holder));
     auto const destroy = [](void* p) { static_cast<holder*>(p)->~holder(); };
     beside_.push_back({new (memory) holder(kept...), destroy, sizeof(holder), mark});
-    end_side(2);
+    end_side(4);
   }
 
  private:
