@@ -51,6 +51,33 @@ TEST_CASE_TEMPLATE("attention on tensor cores agrees with the plain formula for 
   check_case<C>({.shape = {67, 3, 290, 40, 64}});  // two tiles of queries a warp, in rounds; of the last two one exists
 }
 
+TEST_CASE("attention in bfloat16 agrees with the plain formula at the lengths that warpgroups attend to") {
+  for (std::size_t const queries : {129, 137, 192, 200})
+    for (std::size_t const keys : {129, 150, 192, 193, 256}) check_case<in_bfloat16>({.shape = {1, 2, queries, keys, 64}});
+  check_case<in_bfloat16>({.shape = {2, 2, 131, 170, 40}, .before = 8, .between = 24});
+  check_case<in_bfloat16>({.shape = {3, 2, 196, 210, 24}, .shared_q = true, .shared_k = true, .shared_v = true});
+  check_case<in_bfloat16>({.shape = {45, 3, 130, 130, 8}, .packed = true});  // two heads a block, and a last one
+  for (std::size_t const keys : {150, 196}) {  // whose weights grow without bound
+    attention_case<in_bfloat16> c({.shape = {1, 2, 196, keys, 64}, .spread = 6});
+    auto const r = attend_plainly(c);
+    c.forward();
+    CHECK(relative_error(c.o.get(), r.o) <= in_bfloat16::forward_bound);
+    CHECK(relative_error(c.lse.get(), r.lse) <= in_bfloat16::forward_bound);
+    auto k = c.k;
+    k[place(c.at_k.strides, 0, 0, keys - 1, 3)] = static_cast<bfloat16>(std::numeric_limits<float>::quiet_NaN());
+    c.k_memory.put(k);
+    c.forward();
+    auto const o = c.o.get();
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < 196; ++i)
+      for (std::size_t d = 0; d < 64; ++d) {
+        wrong += !std::isnan(as_double(o[place(c.at_o.strides, 0, 0, i, d)]));
+        wrong += !std::isfinite(as_double(o[place(c.at_o.strides, 0, 1, i, d)]));
+      }
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE_TEMPLATE("the gradients of heads that do not fit a block come in pieces", C, TENSOR_ARITHMETIC) {
   for (std::size_t const dim : {24, 48, 64}) {
     check_case<C>({.shape = {1, 2, 20, 270, dim}});

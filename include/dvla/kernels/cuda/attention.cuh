@@ -15,6 +15,7 @@
 #include <dvla/kernels/cuda/attention_store.cuh>
 #include <dvla/kernels/cuda/attention_tile.cuh>
 #include <dvla/kernels/cuda/attention_tilings.cuh>
+#include <dvla/kernels/cuda/attention_warpgroups.cuh>
 #include <dvla/kernels/cuda/device.cuh>
 #include <dvla/kernels/cuda/launch.cuh>
 
@@ -294,6 +295,8 @@ template <class T>
                                   attention_operand<T const> const& k, attention_operand<T const> const& v,
                                   attention_operand<T> const& o, float* lse) {
   if (!has_tensor_shape<T>(shape, scale) || !have_whole_accesses(q, k, v, o)) return false;
+  if constexpr (std::is_same_v<T, bfloat16>)
+    if (shape.queries > 2 * chunk_rows && forward_by_warpgroups(queue, shape, scale, q, k, v, o, lse)) return true;
   forward_arguments<T> arguments{
       q, k, v, o, lse, scale * log2_of_e, head_sizes(shape), 1, static_cast<unsigned>(queue.multiprocessors()), false};
   return with_padded_dim(shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
@@ -311,7 +314,8 @@ template <class T>
 /// strides of each operand. lse [batch, heads, queries], null or kept for the backward pass, is the log sum exp of a row's
 /// scaled scores. Any lengths. bfloat16, and float where the device rounds products to tf32, are multiplied by tensor cores if
 /// the rows of all operands are whole 16-byte accesses of at most 128 elements and a head's keys and values fit the shared
-/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>.
+/// memory of a multiprocessor; the other cases are exact in arithmetic_t<T>. Code for sm_90a has bfloat16 of 129 to 200 queries, 129 to
+/// 256 keys and at most 64 elements multiplied by warpgroups.
 template <precision P, class T>
 void attention_forward(basic_cuda<P> const& device, attention_shape const& shape, arithmetic_t<T> scale,
                        attention_operand<T const> q, attention_operand<T const> k, attention_operand<T const> v,

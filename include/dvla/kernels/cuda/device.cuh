@@ -120,18 +120,15 @@ class cuda_queue {
   [[nodiscard]] grid_barrier* barriers() const { return barriers_; }
   /// Memory that kernels use and give back before they return; the next kernel may get the same.
   [[nodiscard]] arena<cuda_memory>& scratch() { return scratch_; }
-  /// Whether a kernel that waits for its predecessors itself may be set up while they run: the card and the kernel's code, which
-  /// may have been compiled for older cards, must know how.
-  [[nodiscard]] bool can_overlap(void const* kernel) {
-    if (generation_ < 9) return false;
-    auto const [known, fresh] = overlaps_.try_emplace(kernel, false);
-    if (fresh) {
-      cudaFuncAttributes attributes{};
-      cuda_check(cudaFuncGetAttributes(&attributes, kernel), "asking for a kernel's properties");
-      known->second = attributes.ptxVersion >= 90;
-    }
+  /// What was compiled for a kernel; asked for once.
+  [[nodiscard]] cudaFuncAttributes const& properties(void const* kernel) {
+    auto const [known, fresh] = properties_.try_emplace(kernel);
+    if (fresh) cuda_check(cudaFuncGetAttributes(&known->second, kernel), "asking for a kernel's properties");
     return known->second;
   }
+  /// Whether a kernel that waits for its predecessors itself may be set up while they run: the card and the kernel's code, which
+  /// may have been compiled for older cards, must know how.
+  [[nodiscard]] bool can_overlap(void const* kernel) { return generation_ >= 9 && properties(kernel).ptxVersion >= 90; }
   /// What matrix products have planned so far: theirs to make and to read.
   [[nodiscard]] std::shared_ptr<void>& product_plans() { return product_plans_; }
 
@@ -160,7 +157,7 @@ class cuda_queue {
   unsigned long long* steps_later_ = nullptr;
   grid_barrier* barriers_ = nullptr;
   arena<cuda_memory> scratch_{std::size_t{16} << 20};
-  std::unordered_map<void const*, bool> overlaps_;
+  std::unordered_map<void const*, cudaFuncAttributes> properties_;
   std::shared_ptr<void> product_plans_;
   std::shared_ptr<side_queue> side_;
   bool overlaps_next_ = false;

@@ -41,6 +41,20 @@ __device__ DVLA_INLINE void await_threads(int number) {
   asm volatile("bar.sync %0, %1;" ::"r"(number), "n"(Count) : "memory");
 }
 
+/// The same; whether x holds for all of them.
+template <int Count>
+[[nodiscard]] __device__ DVLA_INLINE bool all_of_threads(int number, bool x) {
+  int all;
+  asm volatile(
+      "{.reg .pred one, all; setp.ne.b32 one, %1, 0;\n"
+      "bar.red.and.pred all, %2, %3, one;\n"
+      "selp.b32 %0, 1, 0, all;}"
+      : "=r"(all)
+      : "r"(static_cast<int>(x)), "r"(number), "n"(Count)
+      : "memory");
+  return all != 0;
+}
+
 /// Asks for the line of 128 bytes at an address of global memory to be brought near.
 __device__ DVLA_INLINE void prefetch(void const* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
@@ -62,6 +76,15 @@ __device__ DVLA_INLINE void load_words(std::uint32_t (&to)[4], std::uint32_t fro
   std::uint32_t word;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
   return word;
+}
+
+/// Stores what load_matrices() would load from there.
+__device__ DVLA_INLINE void store_matrices(std::uint32_t address, std::uint32_t const (&words)[4]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(words[0]), "r"(words[1]),
+               "r"(words[2]), "r"(words[3])
+               : "memory");
+#endif
 }
 
 /// Four matrices of 8 rows of 16 bytes; lane i names the address of row i % 8 of matrix i / 8 and receives the word i % 4 of
