@@ -36,22 +36,6 @@ struct warpgroup_arguments {
   unsigned heads, heads_of_block;  // of all images; one or two
 };
 
-/// Columns from `count` on do not exist: their weights will be 0.
-template <int N>
-__device__ DVLA_INLINE void hide_columns(float (&s)[N][4], int count) {
-  int const first = static_cast<int>(threadIdx.x % 4 * 2);
-#pragma unroll
-  for (int i = 0; i < 4 * N; ++i)
-    if (i / 4 * 8 + first + i % 2 >= count) s[i / 4][i % 4] = -std::numeric_limits<float>::infinity();
-}
-
-/// As the left side of a product, 16 columns after the other.
-template <int N>
-__device__ DVLA_INLINE void pack_weights(std::uint32_t (&to)[N / 2][4], float const (&s)[N][4]) {
-#pragma unroll
-  for (int i = 0; i < 2 * N; ++i) to[i / 4][i % 4] = bfloat16_word(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
-}
-
 /// A warpgroup's 64 queries on their way over the keys, as in attending_rows, in the layout of products.
 struct warpgroup_rows {
   static constexpr float largest_sum = 0x1p48f;
@@ -160,16 +144,15 @@ struct warpgroup_head {
   [[nodiscard]] __device__ DVLA_INLINE int rest() const { return ::max(0, a.sizes.queries - groups * chunk_rows); }
   __device__ DVLA_INLINE void await(int chunk) const { barrier_await(arrived + 8 * static_cast<unsigned>(chunk)); }
 
-  /// Sends for all rows, by one thread. Queries come in tiles of 64, one a chunk of the keys.
+  /// Sends for all rows, by one thread. Queries come with the first chunk of the keys.
   __device__ DVLA_INLINE void fetch() const {
     int const all = chunks(), query_rows = groups * chunk_rows + (rest() > 0 ? tile_rows : 0);
     int const head = static_cast<int>(index % a.sizes.heads), image = static_cast<int>(index / a.sizes.heads);
 #pragma unroll 1
     for (int i = 0; i < all; ++i) {
       std::uint32_t const barrier = arrived + 8 * static_cast<unsigned>(i);
-      int const begin[3] = {::min(query_rows, i * chunk_rows), first_of(i), first_of(i)};
-      int const end[3] = {i == all - 1 ? query_rows : ::min(query_rows, (i + 1) * chunk_rows), first_of(i + 1), first_of(i + 1)};
-      int const rows = end[0] - begin[0] + 2 * (end[1] - begin[1]);
+      int const begin[3] = {0, first_of(i), first_of(i)}, end[3] = {i == 0 ? query_rows : 0, first_of(i + 1), first_of(i + 1)};
+      int const rows = end[0] + 2 * (end[1] - begin[1]);
       barrier_arrive_expecting(barrier, static_cast<unsigned>(rows * swizzled_row));
 #pragma unroll
       for (int part = 0; part < 3; ++part)
@@ -193,7 +176,6 @@ struct warpgroup_head {
   /// Sends for the scores of the first 16 keys and of the second chunk.
   __device__ DVLA_INLINE void start(float (&few)[2][4], float (&s)[8][4], int group) const {
     await(0);
-    await(group);
     warpgroup_rows::send_scores(few, own(group), swizzled_operand(places[1]));
     await(1);
     warpgroup_rows::send_scores(s, own(group), swizzled_operand(places[1]) + steps_to(first_of(1)));
@@ -366,7 +348,7 @@ __global__ void __launch_bounds__((most_groups + 1) * group_threads, 1)
   if (tiles < 1 || tiles > most_groups || chunks < 2 || chunks > 3 || shape.head_dim > 64) return false;
   std::size_t const rows = 2 * keys + chunk_rows * tiles + (rest > 0 ? tile_rows : 0);
   std::size_t const bytes =
-      1024 + heads_of_block * rows * swizzled_row + keys / tile_rows * rest * rest_pitch * sizeof(float);
+      1024 + heads_of_block * rows * swizzled_row + (keys + rest_keys - 1) / rest_keys * rest * rest_pitch * sizeof(float);
   if (bytes + 128 > queue.shared_memory()) return false;
   warpgroup_arguments arguments{{}, {}, {}, o, lse, scale * log2_of_e, head_sizes(shape), static_cast<unsigned>(heads), heads_of_block};
   auto const map = [&](int i, attention_operand<bfloat16 const> const& x, std::size_t count) {
