@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Registers, shared memory and spills of the CUDA kernels, as a table in Markdown; needs nvcc (NVCC may name it), no card. Fails where
-# a kernel on the way of a training step spills. Compiles bench/cuda/kernels/ for each architecture given (default: 80 90).
+# a kernel on the way of a training step spills. Compiles bench/cuda/kernels/ for each architecture given (default: 80 90a).
 #   scripts/measure_kernels.sh [ARCHITECTURE...] > bench/results/cuda_registers.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
 architectures=("${@:-80}")
-if (($# == 0)); then architectures=(80 90); fi
+if (($# == 0)); then architectures=(80 90a); fi
 nvcc=${NVCC:-nvcc}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
