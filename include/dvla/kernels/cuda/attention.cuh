@@ -179,7 +179,7 @@ struct attended_head {
       for (int i = 0; i < chunks; ++i) {
         if (arriving) {
           auto* const rows = reinterpret_cast<T*>(attention_memory);
-          await_chunk<T, D>(rows, rows + padded_rows(count) * tile_layout<T, D>::pitch, count, i);
+          await_chunk<T, D>(rows, rows + padded_rows(count) * tile_layout<T, D>::pitch, count, i, chunks);
         }
         if (!attending) continue;
         if (staged() && i == 0) load_staged(of);

@@ -179,7 +179,7 @@ __device__ DVLA_INLINE void backward_block(tensor_backward_arguments<T> const& a
   auto const& all = arguments.all;
   unsigned const warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int const count = OfKeys ? all.sizes.keys : all.sizes.queries, columns = OfKeys ? all.sizes.queries : all.sizes.keys;
-  int const blocks = padded_rows(columns) / tile_rows;
+  int const blocks = padded_rows(columns) / tile_rows, chunks = (blocks + blocks_of_chunk - 1) / blocks_of_chunk;
   int const step = static_cast<int>(arguments.blocks * warps) * tile_rows;
   backward_memory<T, D, OfKeys> const memory(columns, warp, warps);
   column_places<T, D> const places(memory.columns, blocks * tile_rows, lane);
@@ -190,7 +190,7 @@ __device__ DVLA_INLINE void backward_block(tensor_backward_arguments<T> const& a
   for (bool arriving = true; arriving || first < count; arriving = false, first += step) {
     auto rows = begin_round<T, D, OfKeys>(memory, {all, arguments.head()}, first, arriving);
     for (int i = 0; i < blocks;) {
-      if (arriving) await_chunk<T, D>(memory.columns, y, columns, i / blocks_of_chunk);
+      if (arriving) await_chunk<T, D>(memory.columns, y, columns, i / blocks_of_chunk, chunks);
       for (int const end = ::min(blocks, i + blocks_of_chunk); i < end; ++i)
         if (first < count) rows.gather(i, columns - i * tile_rows, places, memory.statistics, arguments.scale);
     }

@@ -175,13 +175,16 @@ __device__ DVLA_INLINE void fetch_chunks(T* to_x, T* to_y, head_rows<T const> co
     copies_commit();
   }
 }
-/// Waits for the i-th chunk of `count` rows that fetch_chunks() has sent for, and at the block's barrier: then it is there for all.
+/// Waits for the i-th of the `chunks` of `count` rows that fetch_chunks() has sent for, and at the block's barrier: then it is there for
+/// all.
 template <class T, int D>
-__device__ DVLA_INLINE void await_chunk(T* x, T* y, int count, int i) {
-  int const padded = padded_rows(count), first = i * chunk_rows, at = first * tile_layout<T, D>::pitch;
-  wait_for_copies((padded + chunk_rows - 1) / chunk_rows - 1 - i);
-  round_rows<T, D>(x + at, ::min(chunk_rows, padded - first), threadIdx.x, blockDim.x);
-  round_rows<T, D>(y + at, ::min(chunk_rows, padded - first), threadIdx.x, blockDim.x);
+__device__ DVLA_INLINE void await_chunk(T* x, T* y, int count, int i, int chunks) {
+  wait_for_copies(chunks - 1 - i);
+  if constexpr (!std::is_same_v<T, bfloat16>) {
+    int const first = i * chunk_rows, at = first * tile_layout<T, D>::pitch, rows = ::min(chunk_rows, padded_rows(count) - first);
+    round_rows<T, D>(x + at, rows, threadIdx.x, blockDim.x);
+    round_rows<T, D>(y + at, rows, threadIdx.x, blockDim.x);
+  }
   __syncthreads();
 }
 

@@ -51,7 +51,7 @@ void batch_norm_apply(basic_cuda<P> const& device, std::size_t rows, std::size_t
 }
 
 /// batch_norm_observe and, with its statistics, batch_norm_apply: in one kernel where rows are whole packets and x is at most
-/// batch_norms::whole_bytes_of_large. y may be x.
+/// batch_norms::whole_bytes, or of floats whole_bytes_of_large. y may be x.
 template <batch_norms::activation A = batch_norms::activation::none, precision P, class X>
 void batch_norm_forward(basic_cuda<P> const& device, std::size_t rows, std::size_t channels, X const* x, arithmetic_t<X> eps,
                         double momentum, arithmetic_t<X>* mean, arithmetic_t<X>* inverse_std, arithmetic_t<X>* running_mean,

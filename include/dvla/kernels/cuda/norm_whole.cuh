@@ -14,8 +14,8 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace batch_norms {
 
-/// Threads of a block: for x up to so many bytes, and up to more, which one kernel takes forward alone. What is larger yet, and backward
-/// has twice the operands, is read faster by kernels of many blocks, two or three of them.
+/// Threads of a block: for x up to so many bytes, and for floats up to more, which one kernel takes forward alone. What is larger yet,
+/// and backward has twice the operands, is read faster by kernels of many blocks, two or three of them.
 inline constexpr unsigned whole_threads = 512, whole_threads_of_large = 1024;
 inline constexpr std::size_t whole_bytes = std::size_t{16} << 20, whole_bytes_of_large = std::size_t{32} << 20;
 
@@ -51,7 +51,7 @@ struct whole_place {
 /// The forward pass: moments, then normalised rows.
 template <class X, activation A>
 struct whole_forward {
-  static constexpr bool takes_large = true;
+  static constexpr bool takes_large = std::is_same_v<X, float>;  // packets of eight leave 1024 threads too few registers
   using number = arithmetic_t<X>;
   using parts_type = column_sums::moment_parts;
   template <int N>
