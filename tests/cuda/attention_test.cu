@@ -127,6 +127,7 @@ TEST_CASE_TEMPLATE("many heads take the tiles of a head in rounds", C, TENSOR_AR
   check_case<C>({.shape = {50, 4, 150, 20, 64}});
   check_case<C>({.shape = {50, 4, 20, 150, 64}});
   check_case<C>({.shape = {50, 4, 20, 70, 128}});
+  check_case<C>({.shape = {50, 4, 150, 20, 128}});
   check_case<C>({.shape = {50, 4, 70, 70, 24}, .packed = true});
   check_case<C>({.shape = {50, 4, 20, 270, 8}});
   check_case<C>({.shape = {50, 4, 270, 270, 8}});
