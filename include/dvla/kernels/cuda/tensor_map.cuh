@@ -23,7 +23,12 @@ using tensor_map_encoder = decltype(&cuTensorMapEncodeTiled);
 [[nodiscard]] inline tensor_map_encoder find_tensor_map_encoder() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found{};
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found) != cudaSuccess) {
+#if CUDART_VERSION >= 12050
+  auto const status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+#else
+  auto const status = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+  if (status != cudaSuccess) {
     (void)cudaGetLastError();
     return nullptr;
   }
