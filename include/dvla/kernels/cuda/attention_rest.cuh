@@ -21,16 +21,7 @@ inline constexpr unsigned block_step = tile_rows * swizzled_row / 16, chunk_step
 inline constexpr int rest_keys = 32;   // at a time
 inline constexpr int rest_pitch = 72;  // floats of a query's part: 64 weighted sums, the exponent they are relative to, sum of weights
 
-/// Columns from `count` on do not exist: their weights will be 0.
-template <int N>
-__device__ DVLA_INLINE void hide_columns(float (&s)[N][4], int count) {
-  int const first = static_cast<int>(threadIdx.x % 4 * 2);
-#pragma unroll
-  for (int i = 0; i < 4 * N; ++i)
-    if (i / 4 * 8 + first + i % 2 >= count) s[i / 4][i % 4] = -std::numeric_limits<float>::infinity();
-}
-
-/// As the left side of a product, 16 columns after the other.
+/// Weights as the left side of a product, 16 columns after the other.
 template <int N>
 __device__ DVLA_INLINE void pack_weights(std::uint32_t (&to)[N / 2][4], float const (&s)[N][4]) {
 #pragma unroll

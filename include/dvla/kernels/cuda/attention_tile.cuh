@@ -273,11 +273,12 @@ __device__ DVLA_INLINE void add_scores(score_block& scores, Rows const& rows, st
   add_scores<T, D>(reinterpret_cast<score_block(&)[1]>(scores), reinterpret_cast<Rows const(&)[1]>(rows), columns);
 }
 
-/// Columns from `count` on do not exist: their weights will be 0.
-__device__ DVLA_INLINE void hide_columns(score_block& scores, int count) {
+/// Of 8 N columns, those from `count` on do not exist: their weights will be 0.
+template <int N>
+__device__ DVLA_INLINE void hide_columns(float (&scores)[N][4], int count) {
   int const first = static_cast<int>(threadIdx.x % 4 * 2);
 #pragma unroll
-  for (int i = 0; i < 8; ++i)
+  for (int i = 0; i < 4 * N; ++i)
     if (i / 4 * 8 + first + i % 2 >= count) scores[i / 4][i % 4] = -std::numeric_limits<float>::infinity();
 }
 
