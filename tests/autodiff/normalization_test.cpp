@@ -71,6 +71,47 @@ TEST_CASE("BatchNorm in evaluation uses the running statistics and leaves them a
       CHECK(std::abs(y.value()(i, c) - ((x(i, c) - mean(c)) / std::sqrt(variance(c) + eps) * w(c) + b(c))) <= 1e-14);
 }
 
+TEST_CASE("Samples that are normalised apart get what two batches one after the other give") {
+  auto const x = uniform_tensor<double>(shape<dyn, 3, 5>(7), 1), dy = uniform_tensor<double>(shape<dyn, 3, 5>(7), 2);
+  auto const w = uniform_tensor<double>(shape<5>{}, 3), b = uniform_tensor<double>(shape<5>{}, 4);
+  for (std::size_t const apart : {1u, 2u, 6u}) {
+    dvla::tape<> t;
+    poison(t);
+    t.training(true);
+    auto const start = [&] { return std::pair(std::vector<double>(5, 0.5), std::vector<double>(5, 2)); };
+    auto [mean, variance] = start();
+    auto [expected_mean, expected_variance] = start();
+    auto const v = t(x);
+    auto const u = t(w), c = t(b), u2 = t(w), c2 = t(b);
+    for (auto const* p : {&u, &c, &u2, &c2}) p->watch();
+    v.watch();
+    auto const normalised = [&](std::size_t first, std::size_t count) {
+      auto const part = t(slice<0>(x.view_of(), first, count));
+      part.watch();
+      auto const y = batch_norm(part, u2, c2, {expected_mean.data(), expected_variance.data(), 0.1}, eps);
+      t.backward(evaluate(y * t(slice<0>(dy.view_of(), first, count))));
+      return std::pair(part, y);
+    };
+    auto const y = [&] {
+      auto const guard = t.normalise_apart(apart);
+      return batch_norm(v, u, c, {mean.data(), variance.data(), 0.1}, eps);
+    }();
+    CHECK(t.apart() == 0);
+    t.backward(evaluate(y * t(dy)));
+    auto const [first, y_first] = normalised(0, apart);
+    auto const [rest, y_rest] = normalised(apart, 7 - apart);
+    std::size_t const cut = apart * 15;
+    CHECK(same_bits(cut, y.value().data, y_first.value().data));
+    CHECK(same_bits(105 - cut, y.value().data + cut, y_rest.value().data));
+    CHECK(same_bits(cut, v.gradient().data, first.gradient().data));
+    CHECK(same_bits(105 - cut, v.gradient().data + cut, rest.gradient().data));
+    CHECK(distance(5, u.gradient().data, u2.gradient().data) <= 1e-14);
+    CHECK(distance(5, c.gradient().data, c2.gradient().data) <= 1e-14);
+    CHECK(mean == expected_mean);
+    CHECK(variance == expected_variance);
+  }
+}
+
 TEST_CASE("BatchNorm has the gradients of difference quotients in training and in evaluation") {
   auto x = uniform_tensor<double>(shape<dyn, 3, 5>(2), 1);
   auto w = uniform_tensor<double>(shape<5>{}, 2), b = uniform_tensor<double>(shape<5>{}, 3);
@@ -81,6 +122,11 @@ TEST_CASE("BatchNorm has the gradients of difference quotients in training and i
   CHECK(gradient_check(f, true, x, w, b).error <= bound);
   CHECK(gradient_check(f, false, x, w, b).error <= bound);
   CHECK(gradient_check([&](auto const& v, auto const& u, auto const& c) { return f(v * v, u, c) * v; }, true, x, w, b).error <= bound);
+  auto const apart = [&](auto const& v, auto const& u, auto const& c) {
+    auto const guard = v.context().normalise_apart(1);
+    return f(v, u, c);
+  };
+  CHECK(gradient_check(apart, true, x, w, b).error <= bound);
 }
 
 TEST_CASE("LayerNorm has the value of its formula and the gradients of difference quotients") {
@@ -155,7 +201,15 @@ TEST_CASE("BatchNorm refuses to train on one value a channel, and extents that d
   context.training(true);
   CHECK(contains(message_of([&] { (void)batch_norm(context(x), context(w), context(w), {mean.data(), variance.data()}, eps); }),
                  "more than one value a channel, but the input is (1, 5)"));
+  tensor<double, shape<dyn, 5>> const two(2);
+  auto const apart = [&](std::size_t samples) {
+    auto const guard = context.normalise_apart(samples);
+    (void)batch_norm(context(two), context(w), context(w), {mean.data(), variance.data()}, eps);
+  };
+  CHECK(contains(message_of([&] { apart(1); }), "more than one value a channel, but the input is (2, 5)"));
+  CHECK(contains(message_of([&] { apart(2); }), "2 samples are to be normalised apart from the rest, but the batch has 2"));
   context.training(false);
+  CHECK_NOTHROW(apart(2));
   CHECK(contains(message_of([&] { (void)batch_norm(context(x), context(wrong), context(w), {mean.data(), variance.data()}, eps); }), "(1, 5)"));
   CHECK(contains(message_of([&] { (void)batch_norm(context(x), context(w), context(wrong), {mean.data(), variance.data()}, eps); }), "(4)"));
   CHECK(contains(message_of([&] { (void)layer_norm(context(x), context(wrong), context(wrong)); }), "(1, 5)"));

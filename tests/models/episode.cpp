@@ -25,4 +25,10 @@ tiny_episode::output tiny_episode::run(dvla::tape<>& t, std::size_t classes, dvl
                        dvla::episode_semantics<double, dvla::tape<>>{t(local_vectors), t(global_vectors)}, actions);
 }
 
+tiny_episode::output tiny_episode::run_together(dvla::tape<>& t, std::array<double, 2> const* actions, std::uint64_t step) {
+  t.begin_step(11, step);
+  dvla::episode_batch_images<tiny, double, dvla::tape<>> const all{dvla::concatenate<0>(t(support), t(query)), support.shape()[0], way};
+  return model.episode(all, dvla::episode_semantics<double, dvla::tape<>>{t(local), t(global)}, actions);
+}
+
 tiny_episode::features tiny_episode::plain_features(dvla::tape<>& t) { return model.backbone.features(t(query)); }

@@ -28,6 +28,8 @@ struct tiny_episode {
   output run(dvla::tape<>& t, std::array<double, 2> const* actions = nullptr, std::uint64_t step = 0);
   output run(dvla::tape<>& t, std::size_t classes, dvla::tensor<double, vectors> const& local_vectors,
              dvla::tensor<double, vectors> const& global_vectors, std::array<double, 2> const* actions = nullptr);
+  /// The episode's supports and queries in one batch.
+  output run_together(dvla::tape<>& t, std::array<double, 2> const* actions = nullptr, std::uint64_t step = 0);
   /// The queries' features of the backbone alone.
   features plain_features(dvla::tape<>& t);
 };

@@ -138,10 +138,10 @@ void convolve(char const* name, char const* what, conv_geometry const& g) {
 }
 
 template <precision P, class T>
-void normalise(char const* name, std::size_t rows, std::size_t channels) {
+void normalise(char const* name, batch_rows rows, std::size_t channels) {
   basic_cuda<P> const device;
-  numbers<T> const x(rows * channels), y(rows * channels), dx(rows * channels);
-  numbers<float> const weight(channels), bias(channels), mean(channels), inverse(channels), running_mean(channels),
+  numbers<T> const x(rows.all * channels), y(rows.all * channels), dx(rows.all * channels);
+  numbers<float> const weight(channels), bias(channels), mean(2 * channels), inverse(2 * channels), running_mean(channels),
       running_variance(channels), dweight(channels), dbias(channels);
   auto const* const from = static_cast<T const*>(x.data());
   double const f = timing::median_ms(
@@ -158,7 +158,8 @@ void normalise(char const* name, std::size_t rows, std::size_t channels) {
                             dx.data(), dweight.data(), dbias.data(), true, true, true);
       },
       20);
-  std::printf("%-5s normalisation %6zu x %3zu  forward %6.1f  backward, added to dx %6.1f us\n", name, rows, channels, 1e3 * f, 1e3 * b);
+  std::printf("%-5s normalisation %6zu x %3zu, %5zu apart  forward %6.1f  backward, added to dx %6.1f us\n", name, rows.all, channels,
+              rows.apart, 1e3 * f, 1e3 * b);
 }
 
 template <precision P, class T>
@@ -169,15 +170,18 @@ void all(char const* name, std::string_view kind) {
       attend<P, T>(name, {batch, 3, 196, 196, 64}, true);
       attend<P, T>(name, {batch, 3, 49, 49, 128}, true);
     }
+    attend<P, T>(name, {80, 3, 252, 252, 64}, true);  // the blocks that take semantic tokens in
+    attend<P, T>(name, {80, 3, 98, 98, 128}, true);
     attend<P, T>(name, {80, 8, 45, 196, 24}, false);
     attend<P, T>(name, {80, 8, 45, 49, 48}, false);
   }
   if (wanted("normalisation"))
-    for (std::size_t const batch : {5u, 80u, 512u}) {
-      normalise<P, T>(name, batch * 12544, 16);
-      normalise<P, T>(name, batch * 784, 96);
-      normalise<P, T>(name, batch * 196, 192);
-      normalise<P, T>(name, batch * 49, 384);
+    for (batch_rows const images : {batch_rows(5), batch_rows(80), batch_rows(80, 5), batch_rows(512)}) {
+      auto const maps = [&](std::size_t pixels) { return batch_rows(images.all * pixels, images.apart * pixels); };
+      normalise<P, T>(name, maps(12544), 16);
+      normalise<P, T>(name, maps(784), 96);
+      normalise<P, T>(name, maps(196), 192);
+      normalise<P, T>(name, maps(49), 384);
     }
   if (wanted("convolution")) {
     convolve<P, T>(name, "grouped", {80, 28, 28, 192, 192, 3, 3, 1, 1, 8});

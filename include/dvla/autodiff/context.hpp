@@ -6,6 +6,7 @@
 #include <new>
 #include <span>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include <dvla/autodiff/cell.hpp>
@@ -39,6 +40,25 @@ class context {
   /// Which part of each batch the samples are, where several processes share it: draws for a sample go by its place in the whole.
   [[nodiscard]] batch_share const& share() const { return share_; }
   void share(batch_share const& part) { share_ = part; }
+
+  /// How many samples at the front of a batch have batch statistics of their own in training, apart from the rest; 0 where all share
+  /// one batch's.
+  [[nodiscard]] std::size_t apart() const { return apart_; }
+
+  /// The first samples of every batch are normalised apart from the rest while the guard lives: what two batches one after the other
+  /// would give, the first of them first.
+  class apart_guard {
+   public:
+    apart_guard(context& owner, std::size_t samples) : owner_(&owner), before_(std::exchange(owner.apart_, samples)) {}
+    apart_guard(apart_guard const&) = delete;
+    apart_guard& operator=(apart_guard const&) = delete;
+    ~apart_guard() { owner_->apart_ = before_; }
+
+   private:
+    context* owner_;
+    std::size_t before_;
+  };
+  [[nodiscard]] apart_guard normalise_apart(std::size_t samples) { return {*this, samples}; }
 
   /// Names the random numbers of what follows: the same seed and step give the same draws, in the order of the calls.
   void begin_step(std::uint64_t seed, std::uint64_t step) {
@@ -114,6 +134,7 @@ class context {
   std::uint64_t seed_ = 0, step_ = 0;
   std::uint32_t draws_ = 0;
   bool training_ = false;
+  std::size_t apart_ = 0;
   batch_share share_;
 };
 

@@ -38,6 +38,13 @@ template <class T, class Device>
   return a.accumulate || b.accumulate;
 }
 
+/// The rows of a batch of `samples`, of which the first `apart` are normalised apart.
+[[nodiscard]] inline batch_rows rows_of_batch(std::size_t samples, std::size_t rows, std::size_t apart) {
+  expect(apart == 0 || apart < samples, "batch_norm: ", apart, " samples are to be normalised apart from the rest, but the batch has ",
+         samples);
+  return {rows, apart == 0 ? 0 : rows / samples * apart};
+}
+
 /// A device that computes relu of a batch normalisation in one pass, forward and backward.
 template <class Device, class T>
 concept normalises_with_relu = requires(Device const& device, T const* x, arithmetic_t<T> const* c, T* y) {
@@ -62,15 +69,17 @@ template <bool Relu, class X, class W, class B>
   require_fit<may_equal(SW::statics[0], SB::statics[0]), op::batch_norm, SW, SB>();
   expect_extent("batch_norm", x.shape(), S::rank - 1, w.shape(), 0);
   expect_extent("batch_norm", x.shape(), S::rank - 1, b.shape(), 0);
-  std::size_t const channels = w.size(), rows = channels == 0 ? 0 : x.size() / channels;
+  std::size_t const channels = w.size();
   auto& context = x.context();
   bool const batch_statistics = context.training();
-  expect(!batch_statistics || rows > 1, "batch_norm: training needs more than one value a channel, but the input is ", x.shape(),
-         "; use a larger batch or evaluation mode");
+  batch_rows const rows = rows_of_batch(x.shape()[0], channels == 0 ? 0 : x.size() / channels, batch_statistics ? context.apart() : 0);
+  for (std::size_t part = 0; part < rows.parts(); ++part)
+    expect(!batch_statistics || rows.of(part) > 1, "batch_norm: training needs more than one value a channel, but the input is ",
+           x.shape(), "; use a larger batch or evaluation mode");
   auto y = make_variable<T>(context, x.shape());
-  auto statistics = make_variable<A>(context, shape<2, dyn>(channels));  // mean, 1 / std
+  auto statistics = make_variable<A>(context, shape<2, dyn, dyn>(rows.parts(), channels));  // means, 1 / std
   A* const mean = statistics.data_pointer();
-  A* const inverse_std = mean + channels;
+  A* const inverse_std = mean + rows.parts() * channels;
   auto const* const from = static_cast<T const*>(x.data_pointer());
   auto const* const scale = static_cast<A const*>(w.data_pointer());
   auto const* const offset = static_cast<A const*>(b.data_pointer());
@@ -84,8 +93,8 @@ template <bool Relu, class X, class W, class B>
     batch_norm_recall(context.device(), channels, static_cast<A const*>(running.mean), static_cast<A const*>(running.variance),
                       static_cast<A>(eps), mean, inverse_std);
     auto const apply = [&](auto... of_channels) {
-      if constexpr (Relu) batch_norm_apply_relu(context.device(), rows, channels, from, of_channels..., y.data_pointer());
-      else batch_norm_apply(context.device(), rows, channels, from, of_channels..., y.data_pointer());
+      if constexpr (Relu) batch_norm_apply_relu(context.device(), rows.all, channels, from, of_channels..., y.data_pointer());
+      else batch_norm_apply(context.device(), rows.all, channels, from, of_channels..., y.data_pointer());
     };
     apply(static_cast<A const*>(mean), static_cast<A const*>(inverse_std), scale, offset);
   }
@@ -98,12 +107,13 @@ template <bool Relu, class X, class W, class B>
         auto const backward = [&](auto const&... bias) {
           auto const* const from = static_cast<T const*>(x.data_pointer());
           auto const* const scale = static_cast<A const*>(w.data_pointer());
+          A const* const inverse = center + rows.parts() * channels;
           bool const add = accumulate_both(context.device(), channels, dw, db);
           if constexpr (Relu)
-            batch_norm_backward_relu(context.device(), rows, channels, from, dy, center, center + channels, scale, dx.data, dw.data,
-                                     db.data, dx.accumulate, add, batch_statistics, bias...);
+            batch_norm_backward_relu(context.device(), rows, channels, from, dy, center, inverse, scale, dx.data, dw.data, db.data,
+                                     dx.accumulate, add, batch_statistics, bias...);
           else
-            batch_norm_backward(context.device(), rows, channels, from, dy, center, center + channels, scale, dx.data, dw.data, db.data,
+            batch_norm_backward(context.device(), rows, channels, from, dy, center, inverse, scale, dx.data, dw.data, db.data,
                                 dx.accumulate, add, batch_statistics);
         };
         if constexpr (Relu) backward(static_cast<A const*>(b.data_pointer()));
@@ -117,7 +127,8 @@ template <bool Relu, class X, class W, class B>
 
 /// (x - mean) / sqrt(variance + eps) * weight + bias, channel by channel over the last axis of x (..., C). In training the
 /// statistics are the batch's (biased variance), and the running ones move towards them (unbiased variance); otherwise the
-/// running statistics are constants.
+/// running statistics are constants. Where the context normalises the first samples apart (context::normalise_apart), they and the
+/// rest have statistics each, and the running ones move towards the first ones' and then towards the others'.
 template <class X, class W, class B>
   requires detail::one_element_type<X, W, B>
 [[nodiscard]] auto batch_norm(X const& x, W const& weight, B const& bias, running_statistics<arithmetic_t<detail::element_of<X>>> running,

@@ -63,9 +63,10 @@ inline constexpr bool uses_semantics<dvla_rl<Config, T>> = true;
 /// Runs an episode; the result has logits, loss and accuracy.
 template <visformer_config Config, class T, class Context, std::size_t Side>
 [[nodiscard]] auto run_episode(dvla_rl<Config, T> const& model, Context& context, episode_batch<Side> const& batch) {
-  episode_images<Config, T, Context> const images{context(batch.support()), context(batch.query()), batch.way};
   episode_semantics<T, Context> const semantics{context(batch.vectors.local), context(batch.vectors.global)};
-  return model.episode(images, semantics);
+  if (model.options.semantics == semantics_scope::episode)
+    return model.episode(episode_batch_images<Config, T, Context>{context(batch.pixels), batch.supports, batch.way}, semantics);
+  return model.episode(episode_images<Config, T, Context>{context(batch.support()), context(batch.query()), batch.way}, semantics);
 }
 template <class Backbone, class Context, std::size_t Side>
 [[nodiscard]] auto run_episode(prototypical_network<Backbone> const& model, Context& context, episode_batch<Side> const& batch) {
@@ -93,13 +94,13 @@ template <visformer_config Config, class T, class Context, std::size_t Side, cla
 [[nodiscard]] auto trace_episode(dvla_rl<Config, T> const& model, Context& context, episode_inputs<Side, Device> const& in,
                                  T const* baselines) {
   episode_semantics<T, Context> const semantics{context(in.local_rows()), context(in.global_rows())};
+  if (model.options.semantics == semantics_scope::episode) {
+    episode_batch_images<Config, T, Context> const together{context(in.all()), in.supports, in.way};
+    return model.trace_episode(together, semantics, nullptr, baselines);
+  }
   if constexpr (!Context::records) {
-    if (!context.training()) {  // up to the first gate an image's tokens are its own: supports and queries pass in one batch
+    if (!context.training()) {  // up to the first gate an image's tokens are its own
       auto const tokens = model.enter(context(in.all()));
-      if (model.options.semantics == semantics_scope::episode) {  // and beyond, too
-        episode_batch_tokens<Config, T, Context> const together{tokens, in.supports, in.way};
-        return model.trace_episode(together, semantics, nullptr, baselines);
-      }
       episode_tokens<Config, T, Context> const apart{slice<0>(tokens, 0, in.supports), slice<0>(tokens, in.supports, in.queries), in.way};
       return model.trace_episode(apart, semantics, nullptr, baselines);
     }

@@ -53,6 +53,14 @@ struct episode_images {
   std::size_t way;
 };
 
+/// Such images in one batch, supports first. In training supports and queries have batch statistics each, as if they passed one after
+/// the other; everything else is computed for all images at once. For semantics that all images see.
+template <visformer_config Config, class T, class Context>
+struct episode_batch_images {
+  typename episode_images<Config, T, Context>::images all;
+  std::size_t supports, way;
+};
+
 /// The same images as the tokens that enter the first gated block. In evaluation mode they depend on the image alone, so one
 /// computation (dvla_rl::enter) serves every episode that an image occurs in.
 template <visformer_config Config, class T, class Context>
@@ -63,8 +71,7 @@ struct episode_tokens {
   std::size_t way;
 };
 
-/// Such tokens in one batch, first those of the supports. Outside training, where all images see the same semantics, everything but
-/// the gates' decisions passes in this batch: each image is computed alone anyway.
+/// Such tokens in one batch, first those of the supports.
 template <visformer_config Config, class T, class Context>
 struct episode_batch_tokens {
   typename episode_tokens<Config, T, Context>::tokens all;
@@ -155,6 +162,11 @@ struct dvla_rl {
   /// tape; an inference context gives logits and gates alone.
   template <class Context>
   auto episode(episode_images<Config, T, Context> const& images, episode_semantics<T, Context> const& semantics,
+               std::array<double, 2> const* actions = nullptr) const {
+    return read(trace_episode(images, semantics, actions));
+  }
+  template <class Context>
+  auto episode(episode_batch_images<Config, T, Context> const& images, episode_semantics<T, Context> const& semantics,
                std::array<double, 2> const* actions = nullptr) const {
     return read(trace_episode(images, semantics, actions));
   }

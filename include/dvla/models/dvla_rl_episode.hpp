@@ -1,4 +1,5 @@
-// How DVLA-RL runs an episode: supports first, which set the gates, then queries, which replay them; then rewards and losses.
+// How DVLA-RL runs an episode: supports first, which set the gates, then queries, which replay them, or both in one batch, which
+// waits at a gate for nothing but its decision; then rewards and losses.
 #pragma once
 
 #include <dvla/models/dvla_rl.hpp>
@@ -40,7 +41,6 @@ class dvla_rl<Config, T>::detail_episode {
 
  private:
   static constexpr bool in_one_batch = requires(Input const& in) { in.all; };
-  static_assert(!in_one_batch || !Context::records, "an episode's supports and queries pass in one batch only where nothing is recorded");
   using scalar_variable = variable<T, shape<>, Context>;
   template <std::size_t Width>
   using rows = variable<T, shape<dyn, Width>, Context>;
@@ -77,9 +77,8 @@ class dvla_rl<Config, T>::detail_episode {
     expect(way > 0 && support_count() % way == 0 && query_count() % way == 0, "episode: ", support_count(), " supports and ",
            query_count(), " queries cannot be shared evenly by ", way, " classes");
     if constexpr (in_one_batch)
-      expect(!context_.training() && options_.semantics == semantics_scope::episode,
-             "episode: supports and queries pass in one batch only outside training and with semantics of the whole episode; give them "
-             "apart, as episode_tokens");
+      expect(options_.semantics == semantics_scope::episode,
+             "episode: supports and queries pass in one batch only with semantics of the whole episode; give them apart, as episode_images");
     expect(semantics_.global.shape()[0] == way && semantics_.local.shape()[0] % way == 0, "episode: semantics of ", way,
            " classes are needed, but there are ", semantics_.global.shape()[0], " global and ", semantics_.local.shape()[0],
            " local vectors; give one global vector a class and the same number of local ones for each");
@@ -91,6 +90,7 @@ class dvla_rl<Config, T>::detail_episode {
   /// The pooled features of supports and queries.
   [[nodiscard]] auto features() {
     if constexpr (in_one_batch) {
+      auto const guard = context_.normalise_apart(support_count());
       auto const all = encode(images_.all, [&](auto layer, auto const& z, auto const& block) { return joint_layer(layer, z, block); });
       return std::pair(slice<0>(all, 0, support_count()), slice<0>(all, support_count(), query_count()));
     } else {
@@ -151,17 +151,37 @@ class dvla_rl<Config, T>::detail_episode {
   template <std::size_t Layer, class Z, class Block>
   [[nodiscard]] Z joint_layer(std::integral_constant<std::size_t, Layer>, Z const& z, Block const& block) {
     auto const& layer = model_.gated.template at<Layer>();
+    auto& t = trace<Layer>();
     auto const tokens = layer.tokens(semantics_.local, semantics_.global, levels[Layer]);
-    auto const decided = decide<Layer>(mean<1>(slice<0>(z, 0, support_count())), mean<0>(tokens));
-    auto gates = variable<T, shape<dyn, 1, 1>, Context>(reshape(decided, shape<dyn, 1, 1>(decided.shape()[0])));
-    if (decided.shape()[0] == 1) {
-      gates = spread(decided, z.shape()[0]);
-    } else {
-      auto const replayed = reshape(mean<0>(decided), shape<dyn, 1>(1));
-      gates = concatenate<0>(spread(decided, support_count()), spread(replayed, query_count()));
+    keep_pooled(z, t.support_in, t.query_in);
+    auto const decided = decide<Layer>(*t.support_in, mean<0>(tokens));
+    auto const fused = layer.fuse(z, tokens, gates_of_all(decided));
+    Z const kept = layer.run_block(layer.enrich(z, fused), fused, block, Config.side(Layer + 1), options_.pad);
+    if constexpr (Context::records) {
+      keep_pooled(kept, t.support_out, t.query_out);
+      t.fused = mean<1>(slice<0>(stop_gradient(fused), 0, support_count()));
     }
-    auto const fused = layer.fuse(z, tokens, gates);
-    return layer.run_block(layer.enrich(z, fused), fused, block, Config.side(Layer + 1), options_.pad);
+    return kept;
+  }
+
+  /// The supports' gates, and of each query what it replays.
+  [[nodiscard]] auto gates_of_all(variable<T, shape<dyn, 1>, Context> const& decided) const {
+    if (decided.shape()[0] == 1) return spread(decided, support_count() + query_count());
+    auto const replayed = reshape(mean<0>(decided), shape<dyn, 1>(1));
+    return concatenate<0>(spread(decided, support_count()), spread(replayed, query_count()));
+  }
+
+  /// Pooled tokens of supports and queries, for decisions and rewards: no gradient flows back through them.
+  template <class Z, class Pooled>
+  void keep_pooled(Z const& z, Pooled& support, Pooled& query) const {
+    auto const rows = stop_gradient(z);
+    if constexpr (Context::records) {
+      auto const all = mean<1>(rows);
+      support = slice<0>(all, 0, support_count());
+      query = slice<0>(all, support_count(), query_count());
+    } else {
+      support = mean<1>(slice<0>(rows, 0, support_count()));
+    }
   }
 
   template <std::size_t Layer, class Z, class Tokens, class Gates, class Block>

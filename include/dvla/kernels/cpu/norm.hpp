@@ -6,6 +6,7 @@
 
 #include <dvla/core/parallel.hpp>
 #include <dvla/core/simd.hpp>
+#include <dvla/kernels/batch_rows.hpp>
 #include <dvla/kernels/cpu/layer_norm.hpp>
 #include <dvla/kernels/cpu/norm_sums.hpp>
 #include <dvla/kernels/cpu/row_loop.hpp>
@@ -54,10 +55,9 @@ void batch_norm_apply(cpu const& device, std::size_t rows, std::size_t channels,
   });
 }
 
-/// Gradients of batch normalisation. With batch statistics, mean and inverse_std depend on x (training); without, they are
-/// constants (evaluation). dx [rows, channels], dweight and dbias [channels] may be null; each group is added to on request.
+/// Gradients of batch normalisation of one part. See batch_norm_backward.
 template <class T>
-void batch_norm_backward(cpu const& device, std::size_t rows, std::size_t channels, T const* x, T const* dy, T const* mean,
+void batch_norm_backward_part(cpu const& device, std::size_t rows, std::size_t channels, T const* x, T const* dy, T const* mean,
                          T const* inverse_std, T const* weight, T* dx, T* dweight, T* dbias, bool accumulate_dx,
                          bool accumulate_parameters, bool use_batch_statistics) {
   using namespace norm_sums;
@@ -95,6 +95,21 @@ void batch_norm_backward(cpu const& device, std::size_t rows, std::size_t channe
         write(dx + i, accumulate_dx ? read(dx + i, used) + g : g, used);
       });
   });
+}
+
+/// Gradients of batch normalisation. With batch statistics, mean and inverse_std depend on x (training); without, they are
+/// constants (evaluation); both are [parts, channels]. dx [rows, channels], dweight and dbias [channels] may be null; each group is
+/// added to on request.
+template <class T>
+void batch_norm_backward(cpu const& device, batch_rows rows, std::size_t channels, T const* x, T const* dy, T const* mean,
+                         T const* inverse_std, T const* weight, T* dx, T* dweight, T* dbias, bool accumulate_dx,
+                         bool accumulate_parameters, bool use_batch_statistics) {
+  for (std::size_t part = 0; part < rows.parts(); ++part) {
+    std::size_t const at = rows.first(part) * channels;
+    batch_norm_backward_part(device, rows.of(part), channels, x + at, dy + at, mean + part * channels, inverse_std + part * channels,
+                             weight, dx == nullptr ? dx : dx + at, dweight, dbias, accumulate_dx, accumulate_parameters || part > 0,
+                             use_batch_statistics);
+  }
 }
 
 }  // namespace kernels

@@ -45,12 +45,17 @@ void batch_norm_observe(cpu const& device, std::size_t rows, std::size_t channel
   batch_norm_invert(device, channels, static_cast<T const*>(inverse_std), eps, inverse_std);
 }
 
-/// batch_norm_observe and, with its statistics, batch_norm_apply. y may be x.
+/// batch_norm_observe and, with its statistics, batch_norm_apply, part by part; mean and inverse_std are [parts, channels]. y may be x.
 template <class T>
-void batch_norm_forward(cpu const& device, std::size_t rows, std::size_t channels, T const* x, T eps, double momentum, T* mean,
+void batch_norm_forward(cpu const& device, batch_rows rows, std::size_t channels, T const* x, T eps, double momentum, T* mean,
                         T* inverse_std, T* running_mean, T* running_variance, T const* weight, T const* bias, T* y) {
-  batch_norm_observe(device, rows, channels, x, eps, momentum, mean, inverse_std, running_mean, running_variance);
-  batch_norm_apply(device, rows, channels, x, static_cast<T const*>(mean), static_cast<T const*>(inverse_std), weight, bias, y);
+  for (std::size_t part = 0; part < rows.parts(); ++part) {
+    std::size_t const at = rows.first(part) * channels;
+    T* const m = mean + part * channels;
+    T* const s = inverse_std + part * channels;
+    batch_norm_observe(device, rows.of(part), channels, x + at, eps, momentum, m, s, running_mean, running_variance);
+    batch_norm_apply(device, rows.of(part), channels, x + at, static_cast<T const*>(m), static_cast<T const*>(s), weight, bias, y + at);
+  }
 }
 
 }  // namespace kernels

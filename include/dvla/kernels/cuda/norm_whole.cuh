@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include <dvla/kernels/batch_rows.hpp>
 #include <dvla/kernels/cuda/grid_barrier.cuh>
 #include <dvla/kernels/cuda/moments.cuh>
 #include <dvla/kernels/cuda/norm_bodies.cuh>
@@ -14,8 +15,8 @@ namespace dvla::inline DVLA_ABI {
 namespace kernels {
 namespace batch_norms {
 
-/// Threads of a block: for x up to so many bytes, and for floats up to more, which one kernel takes forward alone. What is larger yet,
-/// and backward has twice the operands, is read faster by kernels of many blocks, two or three of them.
+/// Threads of a block: for x up to so many bytes, and for floats in rows of more than 16 up to more, which one kernel takes forward
+/// alone. What is larger yet, and backward has twice the operands, is read faster by kernels of many blocks, two or three of them.
 inline constexpr unsigned whole_threads = 512, whole_threads_of_large = 1024;
 inline constexpr std::size_t whole_bytes = std::size_t{16} << 20, whole_bytes_of_large = std::size_t{32} << 20;
 
@@ -26,7 +27,7 @@ inline constexpr std::size_t whole_memory = std::size_t{88} << 10;
 /// block has one part of one tile.
 struct whole_layout {
   std::size_t rows, columns, part_rows;
-  unsigned tiles, parts, kept;  // kept: rows of a thread that wait in shared memory
+  unsigned tiles, parts;
 
   [[nodiscard]] __device__ std::size_t rows_of(unsigned part) const { return part + 1 < parts ? part_rows : rows - part * part_rows; }
 };
@@ -38,8 +39,8 @@ struct whole_place {
   unsigned tile, part, beside, count;  // beside: the packet's first column within the tile; count: rows
   std::size_t column, first;           // the packet's first column, the thread's first row
 
-  __device__ explicit whole_place(whole_layout const& l)
-      : tile(blockIdx.x % l.tiles), part(blockIdx.x / l.tiles), beside(threadIdx.x % width * N) {
+  __device__ whole_place(whole_layout const& l, unsigned block)
+      : tile(block % l.tiles), part(block / l.tiles), beside(threadIdx.x % width * N) {
     unsigned const lane = threadIdx.x / width;
     column = std::size_t{tile} * TileColumns + beside;
     first = part * l.part_rows + lane;
@@ -211,9 +212,26 @@ __device__ void join_parts(std::size_t first_column, Parts const& parts, double 
   if (inside) parts.conclude(reference, of_column);
 }
 
+/// What some of a kernel's blocks work on: rows that share their statistics.
+template <class Pass>
+struct whole_work {
+  whole_layout layout;
+  Pass pass;
+  typename Pass::parts_type parts;
+};
+
+/// What a kernel works on: all rows, or those that are normalised apart and then the rest. A tile's first block of the first work, which
+/// has fewer rows than the others, settles what both works leave, one after the other.
+template <class Pass>
+struct whole_works {
+  whole_work<Pass> at[2];
+  unsigned count, first_blocks;  // works, and blocks of the first
+  unsigned parts, kept;          // blocks of a tile in all, and rows of a thread that wait in shared memory
+};
+
 template <int N, int TileColumns, unsigned Threads, class Pass>
 __global__ void __launch_bounds__(Threads, 1)
-    whole_kernel(whole_layout const l, Pass const pass, typename Pass::parts_type const parts, grid_barrier* const barriers) {
+    whole_kernel(__grid_constant__ whole_works<Pass> const works, grid_barrier* const barriers) {
   detail::await_results();
   using number = typename Pass::number;
   using operands = typename Pass::template operands<N>;
@@ -224,7 +242,10 @@ __global__ void __launch_bounds__(Threads, 1)
   __shared__ alignas(16) number coefficients[2][TileColumns];
   constexpr unsigned together = 4;
 
-  place const at(l);
+  unsigned const mine = blockIdx.x < works.first_blocks ? 0 : 1;
+  auto const& [l, pass, parts] = works.at[mine];
+  place const at(l, blockIdx.x - (mine == 0 ? 0 : works.first_blocks));
+  bool const leads = at.part == 0 && mine == 0;
   detail::block_barrier const barrier(barriers[at.tile]);
   std::size_t const top = at.part * l.part_rows;
   double total[2 * N] = {};
@@ -239,7 +260,7 @@ __global__ void __launch_bounds__(Threads, 1)
       for (unsigned j = 0; j < together; ++j) {
         if (i + j >= at.count) break;
         sums.add(loaded[j]);
-        if (i + j < l.kept) kept[(i + j) * Threads] = loaded[j];
+        if (i + j < works.kept) kept[(i + j) * Threads] = loaded[j];
       }
     }
     sums.totals(at.count, total);
@@ -247,25 +268,34 @@ __global__ void __launch_bounds__(Threads, 1)
 
   std::size_t const first_column = std::size_t{at.tile} * TileColumns, own = first_column + threadIdx.x;
   bool const has_column = threadIdx.x < TileColumns && own < l.columns;
-  double const reference = has_column ? pass.reference(own) : 0;  // read before anything is written: y may be x
+  // Read before anything is written: y may be x.
+  double const reference = has_column ? pass.reference(own) : 0;
+  double const reference_of_rest = has_column && leads ? works.at[works.count - 1].pass.reference(own) : 0;
   double of_column[2];
   join_threads<N, TileColumns, Threads>(at.beside, total, values, of_column);
   if (has_column) pass.conclude_part(top, l.rows_of(at.part), own, reference, of_column);
-  if (l.parts > 1) {
+  number ready[2];
+  if (works.parts > 1) {
     if (has_column) {
       double* const to = parts.first(0, at.part, own);
       to[0] = of_column[0];
       to[l.columns] = of_column[1];
     }
-    barrier.await(l.parts, at.part == 0);
+    barrier.await(works.parts, leads);
     detail::release_successors();
     join_parts<TileColumns, Threads>(first_column, parts, values, of_column);
+    if (has_column) pass.settle(own, reference, of_column, leads, ready);
+    if (leads && works.count > 1) {
+      __syncthreads();  // before `values` are written again
+      join_parts<TileColumns, Threads>(first_column, works.at[1].parts, values, of_column);
+      number of_rest[2];
+      if (has_column) works.at[1].pass.settle(own, reference_of_rest, of_column, true, of_rest);
+    }
   } else {
     detail::release_successors();
+    if (has_column) pass.settle(own, reference, of_column, true, ready);
   }
   if (has_column) {
-    number ready[2];
-    pass.settle(own, reference, of_column, at.part == 0, ready);
     coefficients[0][threadIdx.x] = ready[0];
     coefficients[1][threadIdx.x] = ready[1];
   }
@@ -280,7 +310,7 @@ __global__ void __launch_bounds__(Threads, 1)
 #pragma unroll
     for (unsigned j = 0; j < together; ++j) {
       unsigned const n = ::min(i + j, at.count - 1);
-      loaded[j] = rest.complete(row_of(n), n < l.kept ? kept[n * Threads] : again.load(row_of(n)));
+      loaded[j] = rest.complete(row_of(n), n < works.kept ? kept[n * Threads] : again.load(row_of(n)));
     }
 #pragma unroll
     for (unsigned j = 0; j < together; ++j)
@@ -288,40 +318,62 @@ __global__ void __launch_bounds__(Threads, 1)
   }
 }
 
-template <int N, int TileColumns, unsigned Threads, precision P, class Pass>
-void launch_whole(basic_cuda<P> const& device, std::size_t rows, std::size_t columns, Pass const& pass, char const* doing) {
+/// How many of a tile's `blocks` take part p of the rows: by their number, the first part rather too many.
+[[nodiscard]] inline std::size_t blocks_of_part(batch_rows rows, std::size_t p, std::size_t blocks) {
+  if (rows.parts() == 1) return blocks;
+  std::size_t const first = std::clamp<std::size_t>(column_walks::divide_up(blocks * rows.apart, rows.all), 1, blocks - 1);
+  return p == 0 ? first : blocks - first;
+}
+
+template <int N, int TileColumns, unsigned Threads, precision P, class PassOf>
+void launch_whole(basic_cuda<P> const& device, batch_rows rows, std::size_t columns, PassOf const& pass_of, char const* doing) {
   using column_walks::divide_up;
+  using Pass = decltype(pass_of(0));
   constexpr std::size_t lanes = whole_place<N, TileColumns, Threads>::lanes;
   constexpr std::size_t row_bytes = Threads * sizeof(typename Pass::template operands<N>);
   auto const kernel = whole_kernel<N, TileColumns, Threads, Pass>;
-  auto const processors = static_cast<std::size_t>(device.queue->multiprocessors());
-  std::size_t const tiles = divide_up(columns, TileColumns), wanted = std::min(divide_up(rows, lanes), processors / tiles);
-  std::size_t const part_rows = divide_up(rows, wanted), parts = divide_up(rows, part_rows);
-  std::size_t const kept = std::min(divide_up(part_rows, lanes), whole_memory / row_bytes);
-  whole_layout const l{rows, columns, part_rows, static_cast<unsigned>(tiles), static_cast<unsigned>(parts), static_cast<unsigned>(kept)};
-  detail::device_scratch<double> const memory(device, parts == 1 ? 0 : 2 * parts * columns);
-  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kept * row_bytes)),
+  std::size_t const tiles = divide_up(columns, TileColumns), blocks = static_cast<std::size_t>(device.queue->multiprocessors()) / tiles;
+  whole_works<Pass> works{{}, static_cast<unsigned>(rows.parts()), 0, 0, 0};
+  std::size_t longest = 0;
+  for (std::size_t p = 0; p < rows.parts(); ++p) {
+    std::size_t const wanted = std::min(divide_up(rows.of(p), lanes), blocks_of_part(rows, p, blocks));
+    std::size_t const part_rows = divide_up(rows.of(p), wanted), parts = divide_up(rows.of(p), part_rows);
+    works.at[p].layout = {rows.of(p), columns, part_rows, static_cast<unsigned>(tiles), static_cast<unsigned>(parts)};
+    works.at[p].pass = pass_of(p);
+    works.parts += works.at[p].layout.parts;
+    longest = std::max(longest, part_rows);
+  }
+  works.first_blocks = works.at[0].layout.parts * static_cast<unsigned>(tiles);
+  works.kept = static_cast<unsigned>(std::min(divide_up(longest, lanes), whole_memory / row_bytes));
+  detail::device_scratch<double> const memory(device, works.parts == 1 ? 0 : 2 * works.parts * columns);
+  works.at[0].parts = Pass::parts(works.at[0].layout, memory.data());
+  works.at[1].parts = Pass::parts(works.at[1].layout, memory.data() + 2 * works.at[0].layout.parts * columns);
+  std::size_t const kept_bytes = works.kept * row_bytes;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kept_bytes)),
              "asking for shared memory");
-  detail::start_together(*device.queue, doing, kernel, static_cast<unsigned>(tiles * parts), Threads, kept * row_bytes, l, pass,
-                         Pass::parts(l, memory.data()), device.queue->barriers());
+  detail::start_together(*device.queue, doing, kernel, works.parts * static_cast<unsigned>(tiles), Threads, kept_bytes, works,
+                         device.queue->barriers());
 }
 
 /// Runs a pass in one kernel, or tells that it does not: for a batch that is large, for rows that are not whole packets or wider than a
-/// tile for every multiprocessor.
-template <precision P, class Pass, class E, class... Same>
-[[nodiscard]] bool run_whole(basic_cuda<P> const& device, std::size_t rows, std::size_t columns, Pass const& pass, char const* doing,
+/// tile for every multiprocessor. pass_of(p) is the pass of part p of the rows.
+template <precision P, class PassOf, class E, class... Same>
+[[nodiscard]] bool run_whole(basic_cuda<P> const& device, batch_rows rows, std::size_t columns, PassOf const& pass_of, char const* doing,
                              E const* x, Same const*... others) {
   constexpr int n = packet_of<E>;
-  std::size_t const tiles = column_walks::divide_up(columns, 32), bytes = rows * columns * sizeof(E);
-  std::size_t const most = Pass::takes_large ? whole_bytes_of_large : whole_bytes;
-  if (bytes == 0 || bytes > most || tiles > static_cast<std::size_t>(device.queue->multiprocessors())) return false;
+  bool const takes_large = decltype(pass_of(0))::takes_large && columns > 16;
+  std::size_t const tiles = column_walks::divide_up(columns, 32), bytes = rows.all * columns * sizeof(E);
+  std::size_t const most = takes_large ? whole_bytes_of_large : whole_bytes;
+  if (bytes == 0 || bytes > most || tiles * rows.parts() > static_cast<std::size_t>(device.queue->multiprocessors())) return false;
   if (columns % n != 0 || !allows_packets<n>(x, others...)) return false;
-  auto const launch = [&]<unsigned Threads>(std::integral_constant<unsigned, Threads>) {
-    if (columns > 16) launch_whole<n, 32, Threads>(device, rows, columns, pass, doing);
-    else launch_whole<n, 16, Threads>(device, rows, columns, pass, doing);
-  };
-  if (bytes <= whole_bytes) launch(std::integral_constant<unsigned, whole_threads>{});
-  else if constexpr (Pass::takes_large) launch(std::integral_constant<unsigned, whole_threads_of_large>{});
+  if (bytes > whole_bytes) {
+    if constexpr (decltype(pass_of(0))::takes_large)
+      launch_whole<n, 32, whole_threads_of_large>(device, rows, columns, pass_of, doing);
+  } else if (columns > 16) {
+    launch_whole<n, 32, whole_threads>(device, rows, columns, pass_of, doing);
+  } else {
+    launch_whole<n, 16, whole_threads>(device, rows, columns, pass_of, doing);
+  }
   return true;
 }
 
