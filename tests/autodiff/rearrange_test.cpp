@@ -57,6 +57,10 @@ TEST_CASE("Concatenation along every axis has the right elements and gradients")
   CHECK(gradient_check([](auto const& a, auto const& b) { return concatenate<0>(a, b); }, false, x, outer).error <= bound);
   CHECK(gradient_check([](auto const& a, auto const& b) { return concatenate<1>(a * a, b); }, false, x, middle).error <= bound);
   CHECK(gradient_check([](auto const& a, auto const& b) { return concatenate<2>(b, a); }, false, x, inner).error <= bound);
+  auto const three = concatenate<1>(context(middle), context(x), context(middle));
+  CHECK(three.shape()[1] == 2 * middle.shape()[1] + x.shape()[1]);
+  CHECK(three.value()(1, three.shape()[1] - 1, 2) == middle(1, middle.shape()[1] - 1, 2));
+  CHECK(gradient_check([](auto const& a, auto const& b) { return concatenate<1>(b, a * a, b); }, false, x, middle).error <= bound);
   CHECK(gradient_check([](auto const& a) { return concatenate<1>(a, a) * concatenate<1>(a, a * a); }, false, x).error <= bound);
   tensor<double, shape<dyn, 2, 3>> const none(0);
   CHECK(concatenate<0>(context(none), context(x)).value()(1, 1, 2) == x(1, 1, 2));

@@ -61,6 +61,9 @@ struct side_work {
   }
 };
 
+/// The branch that runs backwards now, if one does: whoever adds to a parameter's gradient after it waits for it.
+inline thread_local side_work branch_at_work{};
+
 template <class T>
 struct cell {
   T* value = nullptr;

@@ -1,8 +1,10 @@
-// Where a computation happens: device, arena, mode and random streams. An inference context computes; a tape also records
+// Where a computation happens: device, arena, mode and random streams. An inference context computes; a tape (tape.hpp) also records
 // and runs the recording backwards. A model is called with variables of either and cannot tell the difference.
 #pragma once
 
 #include <algorithm>
+#include <deque>
+#include <memory>
 #include <new>
 #include <span>
 #include <tuple>
@@ -68,7 +70,10 @@ class context {
   }
 
   /// The next stream of random numbers of this step.
-  [[nodiscard]] random_stream next_stream(draw what) { return {seed_, what, draws_++, step_}; }
+  [[nodiscard]] random_stream next_stream(draw what) {
+    if (follows_ != nullptr) return follows_->next_stream(what);
+    return {seed_, what, draws_++, step_};
+  }
 
   /// Uninitialised workspace of the arena, returned to it at the end of the scope.
   template <class T>
@@ -118,6 +123,14 @@ class context {
   }
 
  protected:
+  /// Takes the mode of another context from now on and shares its random streams: a branch's, of the context that it leaves.
+  void follow(context& other) {
+    follows_ = &other;
+    training_ = other.training_;
+    apart_ = other.apart_;
+    share_ = other.share_;
+  }
+
   /// Host memory for what the library keeps about variables and operations.
   [[nodiscard]] dvla::arena<cpu>& bookkeeping() { return bookkeeping_; }
 
@@ -136,169 +149,101 @@ class context {
   bool training_ = false;
   std::size_t apart_ = 0;
   batch_share share_;
+  context* follows_ = nullptr;
+};
+
+/// What runs beside a queue and may still read memory that others would give back: it is kept until the work has come to a mark.
+class kept_beside {
+ public:
+  explicit kept_beside(arena<cpu>& home) : home_(&home) {}
+  kept_beside(kept_beside const&) = delete;
+  kept_beside& operator=(kept_beside const&) = delete;
+
+  /// Without giving memory back: the device is lost, and nobody works on it any more.
+  void forget() { entries_.clear(); }
+
+  template <class... Kept>
+  void keep(std::size_t mark, Kept const&... kept) {
+    using holder = std::tuple<Kept...>;
+    void* const memory = home_->allocate(sizeof(holder));
+    auto const destroy = [](void* p) { static_cast<holder*>(p)->~holder(); };
+    entries_.push_back({new (memory) holder(kept...), destroy, sizeof(holder), mark});
+  }
+  /// Waits by await(mark) for all works but the last `under_way`, and lets go of what they read.
+  template <class Await>
+  void release(std::size_t under_way, Await const& await) {
+    while (entries_.size() > under_way) {
+      auto const first = entries_.front();
+      entries_.pop_front();
+      await(first.mark);
+      first.destroy(first.kept);
+      home_->release(first.kept, first.bytes);
+    }
+  }
+
+ private:
+  struct entry {
+    void* kept;
+    void (*destroy)(void*);
+    std::size_t bytes, mark;
+  };
+
+  arena<cpu>* home_;
+  std::deque<entry> entries_;
+};
+
+/// A context whose computation may branch (branch.hpp): Self, on the device's own queue, has another Self for its branches.
+template <class Self, class Device>
+class branching_context : public context<Device> {
+ public:
+  using context<Device>::context;
+
+  /// Where branches compute; made at the first one.
+  [[nodiscard]] Self& aside() {
+    if (!aside_) aside_ = std::make_unique<Self>(this->device().branch());
+    aside_->follow(*this);
+    return *aside_;
+  }
+  /// Keeps what a branch reads until it has been waited for and let go of.
+  template <class... Kept>
+  void keep_for_branch(Kept const&... kept) {
+    kept_.keep(0, kept...);
+  }
+  /// A branch has come to its end, as far as the host is concerned.
+  void branch_ended(std::size_t mark) { branch_mark_ = mark; }
+  /// What the context is given from now on begins after all branches that have ended.
+  void await_branches() {
+    if constexpr (requires(Device const& device) { device.branch(); }) Device::await_branch(this->device().queue, branch_mark_);
+  }
+
+  /// The same, and what they read is let go of.
+  void join_branches() {
+    await_branches();
+    kept_.release(0, [](std::size_t) {});
+  }
+
+ protected:
+  void forget_branches() { kept_.forget(); }
+  [[nodiscard]] Self* aside_if_made() { return aside_.get(); }
+
+ private:
+  std::unique_ptr<Self> aside_;
+  kept_beside kept_{this->bookkeeping()};
+  std::size_t branch_mark_ = 0;
 };
 
 /// Computes without recording: values are freed as soon as nothing refers to them.
 template <class Device = cpu>
-class inference : public context<Device> {
+class inference : public branching_context<inference<Device>, Device> {
  public:
   static constexpr bool records = false;
-  explicit inference(Device device = {}) : context<Device>(device) {}
+  explicit inference(Device device = {}) : branching_context<inference, Device>(device) {}
 
   /// A variable that reads the caller's memory, which must outlive it.
   template <class Tensor>
   [[nodiscard]] auto operator()(Tensor const& t) {
     return make_constant(*this, t);
   }
-};
-
-/// Computes and records; backward() runs the recording in reverse. A node is freed as soon as it has run.
-template <class Device = cpu>
-class tape : public context<Device> {
- public:
-  static constexpr bool records = true;
-  explicit tape(Device device = {}) : context<Device>(device) { nodes_.reserve(4096); }
-  ~tape() { clear(); }
-
-  /// A variable that reads the caller's memory, which must outlive it; no gradient flows to it.
-  template <class Tensor>
-  [[nodiscard]] auto operator()(Tensor const& t) {
-    return make_constant(*this, t);
-  }
-
-  /// Whether operations are recorded now.
-  [[nodiscard]] bool recording() const { return recording_; }
-
-  /// Nothing is recorded while the guard lives.
-  class no_grad_guard {
-   public:
-    explicit no_grad_guard(tape& t) : tape_(&t), before_(std::exchange(t.recording_, false)) {}
-    no_grad_guard(no_grad_guard const&) = delete;
-    no_grad_guard& operator=(no_grad_guard const&) = delete;
-    ~no_grad_guard() { tape_->recording_ = before_; }
-
-   private:
-    tape* tape_;
-    bool before_;
-  };
-  [[nodiscard]] no_grad_guard no_grad() { return no_grad_guard(*this); }
-
-  /// Runs f(gradient of the output) in the backward pass, unless no gradient has reached the output. An f that takes the
-  /// output's cell instead may hand its gradient's memory on.
-  template <class T, class F>
-  void record(detail::cell<T>* output, F f) {
-    using callback = callback_node<T, F>;
-    output->wants_gradient = true;
-    void* const memory = this->bookkeeping().allocate(sizeof(callback));
-    auto* const node = new (memory) callback{detail::cell_reference<T, false>(output), std::move(f)};
-    nodes_.push_back({node, callback::run, callback::destroy, sizeof(callback)});
-  }
-
-  /// Gradients of the sum of a variable's elements, usually the loss alone, with respect to everything recorded.
-  template <class T, class S>
-  void backward(variable<T, S, tape> const& loss) {
-    auto const seed = seed_of(loss);
-    fill(this->device(), loss.size(), seed.data, T(1));
-    run();
-  }
-
-  /// As backward(loss), with the gradient of the final objective by `output` given.
-  template <class T, class S>
-  void backward(variable<T, S, tape> const& output, view<T const, S, contiguous, Device> gradient) {
-    auto const seed = seed_of(output);
-    expect(gradient.extents == output.shape(), "backward: a gradient of shape ", gradient.extents, " for an output of shape ",
-           output.shape());
-    copy(this->device(), output.size(), gradient.data, seed.data);
-    run();
-  }
-
-  /// Forgets what was recorded.
-  void clear() {
-    try {
-      end_side(0);
-    } catch (error const&) {  // the device is lost: nobody works on it any more
-      beside_.clear();
-    }
-    while (!nodes_.empty()) pop();
-  }
-
-  /// Keeps what work beside the queue reads until the queue has waited for its mark. Four such works may be under way: with two the
-  /// queue waits for them now and then, more than four keep memory that the next operations could have and gain nothing.
-  template <class... Kept>
-  void keep_beside(std::size_t mark, Kept const&... kept) {
-    using holder = std::tuple<Kept...>;
-    void* const memory = this->bookkeeping().allocate(sizeof(holder));
-    auto const destroy = [](void* p) { static_cast<holder*>(p)->~holder(); };
-    beside_.push_back({new (memory) holder(kept...), destroy, sizeof(holder), mark});
-    end_side(4);
-  }
-
- private:
-  template <class T, class S>
-  [[nodiscard]] static auto seed_of(variable<T, S, tape> const& output) {
-    expect(output.wants_gradient(), "backward: the loss does not depend on any parameter or watched variable; nothing was recorded for it");
-    expect(!output.cell()->spent, "backward: what led to this loss has been run backwards already; compute the loss again first");
-    return output.add_gradient();
-  }
-
-  /// What was recorded of an operation. Without virtual functions: a class each costs the compiler three more functions and a table.
-  template <class T, class F>
-  struct callback_node {
-    detail::cell_reference<T, false> output;
-    F f;
-
-    static void run(void* self) {
-      auto& node = *static_cast<callback_node*>(self);
-      node.output->spent = true;
-      if (!node.output->has_gradient) return;
-      if constexpr (std::is_invocable_v<F&, detail::cell<T>&>) node.f(*node.output.get());
-      else node.f(static_cast<T const*>(node.output->gradient));
-    }
-    static void destroy(void* self) { static_cast<callback_node*>(self)->~callback_node(); }
-  };
-
-  struct entry {
-    void* node;
-    void (*run)(void*);
-    void (*destroy)(void*);
-    std::size_t bytes;
-  };
-
-  void pop() {
-    auto const last = nodes_.back();
-    nodes_.pop_back();
-    last.destroy(last.node);
-    this->bookkeeping().release(last.node, last.bytes);
-  }
-
-  void run() {
-    while (!nodes_.empty()) {
-      nodes_.back().run(nodes_.back().node);
-      pop();
-    }
-    end_side(0);
-  }
-
-  struct beside_entry {
-    void* kept;
-    void (*destroy)(void*);
-    std::size_t bytes, mark;
-  };
-
-  /// The queue waits for all works beside it but the last `under_way`.
-  void end_side(std::size_t under_way) {
-    while (beside_.size() > under_way) {
-      auto const first = beside_.front();
-      beside_.erase(beside_.begin());
-      if constexpr (requires { this->device().queue; }) Device::await_beside(this->device().queue, first.mark);
-      first.destroy(first.kept);
-      this->bookkeeping().release(first.kept, first.bytes);
-    }
-  }
-
-  std::vector<entry> nodes_;
-  std::vector<beside_entry> beside_;
-  bool recording_ = true;
 };
 
 }  // namespace dvla::inline DVLA_ABI

@@ -1,7 +1,9 @@
 // Operations that move elements: slices, concatenation, rows by index. Results are copies; gradients flow back in place.
 #pragma once
 
+#include <array>
 #include <span>
+#include <tuple>
 
 #include <dvla/autodiff/operand.hpp>
 
@@ -54,44 +56,77 @@ template <std::size_t Axis, std::size_t Count = dyn, detail::differentiable X>
       context.record(y.cell(), [&context, outer = outer, block, step, offset, to = x.gradient_only()](T const* dy) {
         auto const dx = to.add_gradient();
         if (!dx.accumulate) fill(context.device(), to.size(), dx.data, T(0));
-        copy_blocks(context.device(), outer, block, dy, block, dx.data + offset, step, true);
+        copy_blocks(context.device(), outer, block, dy, block, dx.data + offset, step, dx.accumulate);
       });
   }
   return y;
 }
 
-/// a and b side by side along an axis; their other extents must agree.
-template <std::size_t Axis, detail::differentiable A, detail::differentiable B>
-  requires detail::one_element_type<A, B>
-[[nodiscard]] auto concatenate(A const& input_a, B const& input_b) {
-  auto const a = detail::input(input_a);
-  auto const b = detail::input(input_b);
-  using SA = typename std::remove_cvref_t<decltype(a)>::shape_type;
-  using SB = typename std::remove_cvref_t<decltype(b)>::shape_type;
-  using T = typename std::remove_cvref_t<decltype(a)>::value_type;
-  static_assert(std::is_same_v<detail::element_of<B>, T>,
-                "concatenate mixes float and bfloat16 operands; bring one to the other's with convert<T>(x)");
-  detail::require_fit<detail::fit_but_at<SA, SB, Axis>(), op::concatenate, SA, SB>();
-  for (std::size_t i = 0; i < SA::rank; ++i)
-    if (i != Axis) detail::expect_extent("concatenate", a.shape(), i, b.shape(), i);
-  constexpr std::size_t joined = SA::statics[Axis] == dyn || SB::statics[Axis] == dyn ? dyn : SA::statics[Axis] + SB::statics[Axis];
-  auto extents = a.shape().extents();
-  extents[Axis] += b.shape()[Axis];
-  auto const [outer, inner] = detail::around_axis(a.shape(), Axis);
-  std::size_t const block_a = a.shape()[Axis] * inner, block_b = b.shape()[Axis] * inner, step = block_a + block_b;
-  auto& context = detail::context_among(a, b);
-  auto y = make_variable<T>(context, detail::make_shape<replace_extent<SA, Axis, joined>>(extents));
-  copy_blocks(context.device(), outer, block_a, static_cast<T const*>(a.data_pointer()), block_a, y.data_pointer(), step, false);
-  copy_blocks(context.device(), outer, block_b, static_cast<T const*>(b.data_pointer()), block_b, y.data_pointer() + block_a, step, false);
-  if (recorded(context, a, b)) {
-    if constexpr (std::remove_reference_t<decltype(context)>::records)
-      context.record(y.cell(), [&context, outer = outer, block_a, block_b, step, to_a = a.gradient_only(), to_b = b.gradient_only()](T const* dy) {
-        if (auto const da = to_a.add_gradient()) copy_blocks(context.device(), outer, block_a, dy, step, da.data, block_a, da.accumulate);
-        if (auto const db = to_b.add_gradient())
-          copy_blocks(context.device(), outer, block_b, dy + block_a, step, db.data, block_b, db.accumulate);
-      });
-  }
-  return y;
+namespace detail {
+
+/// Copies parts of `blocks` elements a row out of rows that hold them side by side, to where each of `to` wants its gradient.
+template <class T, class Context, std::size_t N, class... To>
+void split_gradient(Context& context, std::size_t outer, std::array<std::size_t, N> const& blocks, std::size_t step, T const* dy,
+                    To const&... to) {
+  std::size_t at = 0, part = 0;
+  auto const hand_on = [&](auto const& target) {
+    std::size_t const block = blocks[part++];
+    if (auto const d = target.add_gradient()) copy_blocks(context.device(), outer, block, dy + at, step, d.data, block, d.accumulate);
+    at += block;
+  };
+  (hand_on(to), ...);
+}
+
+}  // namespace detail
+
+/// Two or more tensors side by side along an axis; their other extents must agree.
+template <std::size_t Axis, detail::differentiable A, detail::differentiable... Others>
+  requires(sizeof...(Others) > 0 && detail::one_element_type<A, Others...>)
+[[nodiscard]] auto concatenate(A const& input_a, Others const&... inputs) {
+  auto const joined = [&](auto const& a, auto const&... others) {
+    using SA = typename std::remove_cvref_t<decltype(a)>::shape_type;
+    using T = typename std::remove_cvref_t<decltype(a)>::value_type;
+    static_assert((std::is_same_v<detail::element_of<Others>, T> && ...),
+                  "concatenate mixes float and bfloat16 operands; bring one to the other's with convert<T>(x)");
+    auto const fits = [&]<class SB>(SB const& b) {
+      detail::require_fit<detail::fit_but_at<SA, SB, Axis>(), op::concatenate, SA, SB>();
+      for (std::size_t i = 0; i < SA::rank; ++i)
+        if (i != Axis) detail::expect_extent("concatenate", a.shape(), i, b, i);
+      return b[Axis];
+    };
+    auto extents = a.shape().extents();
+    extents[Axis] += (fits(others.shape()) + ...);
+    constexpr std::size_t along[] = {SA::statics[Axis], std::remove_cvref_t<decltype(others)>::shape_type::statics[Axis]...};
+    constexpr std::size_t all = [&] {
+      std::size_t sum = 0;
+      for (std::size_t const extent : along) {
+        if (extent == dyn) return dyn;
+        sum += extent;
+      }
+      return sum;
+    }();
+    auto const [outer, inner] = detail::around_axis(a.shape(), Axis);
+    std::array const blocks{a.shape()[Axis] * inner, (others.shape()[Axis] * inner)...};
+    std::size_t const step = extents[Axis] * inner;
+    auto& context = detail::context_among(a, others...);
+    auto y = make_variable<T>(context, detail::make_shape<replace_extent<SA, Axis, all>>(extents));
+    std::size_t at = 0, part = 0;
+    auto const put = [&, outer = outer](T const* from) {
+      std::size_t const block = blocks[part++];
+      copy_blocks(context.device(), outer, block, from, block, y.data_pointer() + at, step, false);
+      at += block;
+    };
+    put(a.data_pointer());
+    (put(others.data_pointer()), ...);
+    if (recorded(context, a, others...)) {
+      if constexpr (std::remove_reference_t<decltype(context)>::records)
+        context.record(y.cell(), [&context, outer = outer, blocks, step, to = std::tuple(a.gradient_only(), others.gradient_only()...)](T const* dy) {
+          std::apply([&](auto const&... each) { detail::split_gradient(context, outer, blocks, step, dy, each...); }, to);
+        });
+    }
+    return y;
+  };
+  return joined(detail::input(input_a), detail::input(inputs)...);
 }
 
 namespace detail {

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include <dvla/autodiff/context.hpp>
+#include <dvla/autodiff/tape.hpp>
 #include <dvla/expr/expression.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -26,6 +26,7 @@ template <class T>
     expect(c.memory != nullptr, "a parameter that wants a gradient has no memory for one; bind it with parameters(model) first");
     c.gradient = static_cast<T*>(c.memory->allocate(c.count * sizeof(T)));
   }
+  if (c.memory == nullptr && branch_at_work.queue != nullptr) c.side = branch_at_work;
   return {c.gradient, std::exchange(c.has_gradient, true)};
 }
 
@@ -83,6 +84,7 @@ class variable {
   /// The elements in host memory; waits until they are computed.
   [[nodiscard]] std::vector<T> host() const {
     std::vector<T> out(size());
+    context_->await_branches();
     download(context_->device(), size(), static_cast<T const*>(cell_->value), out.data());
     return out;
   }

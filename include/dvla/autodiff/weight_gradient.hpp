@@ -24,9 +24,12 @@ void add_weight_gradient(Context& context, W const& weight, cell<T>& result, Wor
   if (!weight.wants_gradient()) return;
   using Device = typename Context::device_type;
   if constexpr (is_weight<W> && works_beside<Device>) {
+    auto& side = weight.cell()->side;
+    if (side.await != Device::await_beside) side.end();  // a branch: works of this kind are in order
     auto const target = add_gradient_in_order(*weight.cell());
     std::size_t const mark = context.device().run_beside([&](Device const& beside) { work(beside, target); });
-    weight.cell()->side = result.side = {context.device().queue, Device::await_beside, mark};
+    if (mark == 0) return;  // in a branch: not beside it
+    side = result.side = {context.device().queue, Device::await_beside, mark};
     context.keep_beside(mark, kept...);
   } else {
     work(context.device(), weight.add_gradient());

@@ -156,6 +156,7 @@ class meta_trainer {
     tape_.begin_step(settings_.seed, state_.step);
     weights_->zero_gradients();
     auto const out = trace_episode(*model_, tape_, in, static_cast<float const*>(baselines_.data()));
+    tape_.backward(out.loss);  // with which a branch ends, and what it computed is there
     std::size_t place = 0;
     auto const keep = [&](auto const& scalar) {
       if (scalar) copy(tape_.device(), 1, static_cast<float const*>((*scalar).data_pointer()), figures_.data() + place);
@@ -169,7 +170,6 @@ class meta_trainer {
       }
       gates_ = out.gates.size();
     }
-    tape_.backward(out.loss);
     apply_gradients();
   }
 

@@ -2,6 +2,7 @@
 // waits at a gate for nothing but its decision; then rewards and losses.
 #pragma once
 
+#include <dvla/autodiff/branch.hpp>
 #include <dvla/models/dvla_rl.hpp>
 
 namespace dvla::inline DVLA_ABI {
@@ -33,9 +34,10 @@ class dvla_rl<Config, T>::detail_episode {
     auto const supervised = cross_entropy(logits, queries_at_);
     episode_trace<feature_width, T, Context> out{logits, class_prototypes, support, supervised, supervised,
                                                  accuracy_at(logits, queries_at_)};
+    branch aside(context_, in_one_batch && words_are_constant());  // nothing waits for rewards but the report
     figures_of_gate<0>(out);
     figures_of_gate<1>(out);
-    if constexpr (Context::records) settle(out);
+    if constexpr (Context::records) settle(out, aside);
     return out;
   }
 
@@ -45,10 +47,16 @@ class dvla_rl<Config, T>::detail_episode {
   template <std::size_t Width>
   using rows = variable<T, shape<dyn, Width>, Context>;
 
-  /// What a gated layer leaves for the rewards.
-  template <std::size_t Width>
+  using element = typename Context::device_type::template stored<T>;
+  template <class S>
+  using tokens_of = variable<element, S, Context>;
+
+  /// What a gated layer leaves for the rewards: pooled tokens or, of one batch, the tokens that are to be pooled.
+  template <std::size_t Tokens, std::size_t Width>
   struct layer_trace {
     std::optional<rows<Width>> support_in, support_out, query_in, query_out, fused;
+    std::optional<tokens_of<shape<dyn, Tokens, Width>>> all_in, all_out;
+    std::optional<tokens_of<shape<dyn, dyn, Width>>> all_fused;
     std::optional<variable<T, shape<dyn, 1>, Context>> p, actions;
     bool sampled = false;
   };
@@ -152,16 +160,29 @@ class dvla_rl<Config, T>::detail_episode {
   [[nodiscard]] Z joint_layer(std::integral_constant<std::size_t, Layer>, Z const& z, Block const& block) {
     auto const& layer = model_.gated.template at<Layer>();
     auto& t = trace<Layer>();
-    auto const tokens = layer.tokens(semantics_.local, semantics_.global, levels[Layer]);
-    keep_pooled(z, t.support_in, t.query_in);
-    auto const decided = decide<Layer>(*t.support_in, mean<0>(tokens));
-    auto const fused = layer.fuse(z, tokens, gates_of_all(decided));
+    t.support_in = mean<1>(slice<0>(stop_gradient(z), 0, support_count()));
+    // Phrases and the decision are many small operations; the image's keys and values are computed meanwhile.
+    branch reading(context_, words_are_constant());
+    auto const tokens = layer.tokens(of_context(reading, semantics_.local), of_context(reading, semantics_.global), levels[Layer]);
+    auto const words = layer.read(convert<typename Z::value_type>(tokens));
+    reading.close();
+    branch deciding(context_, reading.beside());
+    auto const decided = decide<Layer>(deciding.take(*t.support_in), mean<0>(tokens));
+    deciding.close();
+    auto const image = layer.look(z);
+    auto const guided = layer.attend(reading.result(words.queries), image);
+    auto const fused = layer.mix(guided, reading.result(words.text_guided), gates_of_all(deciding.result(decided)));
     Z const kept = layer.run_block(layer.enrich(z, fused), fused, block, Config.side(Layer + 1), options_.pad);
-    if constexpr (Context::records) {
-      keep_pooled(kept, t.support_out, t.query_out);
-      t.fused = mean<1>(slice<0>(stop_gradient(fused), 0, support_count()));
-    }
+    if constexpr (Context::records) t.all_in = stop_gradient(z), t.all_out = stop_gradient(kept), t.all_fused = stop_gradient(fused);
     return kept;
+  }
+
+  [[nodiscard]] bool words_are_constant() const { return !semantics_.local.wants_gradient() && !semantics_.global.wants_gradient(); }
+
+  /// x where a branch computes, with its gradient where that is the context it left.
+  template <class X>
+  [[nodiscard]] static X of_context(branch<Context> const& aside, X const& x) {
+    return aside.beside() ? aside.take(x) : x;
   }
 
   /// The supports' gates, and of each query what it replays.
@@ -169,19 +190,6 @@ class dvla_rl<Config, T>::detail_episode {
     if (decided.shape()[0] == 1) return spread(decided, support_count() + query_count());
     auto const replayed = reshape(mean<0>(decided), shape<dyn, 1>(1));
     return concatenate<0>(spread(decided, support_count()), spread(replayed, query_count()));
-  }
-
-  /// Pooled tokens of supports and queries, for decisions and rewards: no gradient flows back through them.
-  template <class Z, class Pooled>
-  void keep_pooled(Z const& z, Pooled& support, Pooled& query) const {
-    auto const rows = stop_gradient(z);
-    if constexpr (Context::records) {
-      auto const all = mean<1>(rows);
-      support = slice<0>(all, 0, support_count());
-      query = slice<0>(all, support_count(), query_count());
-    } else {
-      support = mean<1>(slice<0>(rows, 0, support_count()));
-    }
   }
 
   template <std::size_t Layer, class Z, class Tokens, class Gates, class Block>
@@ -206,7 +214,7 @@ class dvla_rl<Config, T>::detail_episode {
     auto const text = stop_gradient(reshape(token, shape<1, width>{}));
     auto const spread_text = evaluate(0.0 * image + text);
     auto const cosine = sum(unit(image) * unit(spread_text));
-    auto const state = concatenate<1>(concatenate<1>(image, spread_text), cosine);
+    auto const state = concatenate<1>(image, spread_text, cosine);
     t.p = model_.policy.template at<Layer>()(state, options_.policy);
     t.sampled = options_.gate == gate_kind::policy && context_.training() && given_ == nullptr;
     if (given_ != nullptr || options_.gate == gate_kind::fixed) {
@@ -256,18 +264,37 @@ class dvla_rl<Config, T>::detail_episode {
 
   /// Rewards, the policy's loss and the calibration of U.
   template <class Output>
-  void settle(Output& out) {
+  void settle(Output& out, branch<Context>& aside) {
+    if constexpr (in_one_batch) {
+      pool(aside.take(*first_.all_in), first_.support_in, first_.query_in);
+      pool_results(first_, aside);
+      pool_results(second_, aside);
+    }
     scalar_variable const before = pooled_accuracy(*first_.support_in, *first_.query_in);
-    settle_layer<0>(out, before);
-    settle_layer<1>(out, *out.gates[0].accuracy);
+    settle_layer<0>(out, aside, before);
+    settle_layer<1>(out, aside, *out.gates[0].accuracy);
+    out.loss = aside.sum(out.supervised, *beside_loss_);
+  }
+
+  /// Pooled tokens of supports and of queries, from those of all.
+  template <class Z, class Pooled>
+  void pool(Z const& tokens, Pooled& support, Pooled& query) const {
+    auto const all = mean<1>(tokens);
+    support = slice<0>(all, 0, support_count());
+    query = slice<0>(all, support_count(), query_count());
+  }
+  template <class Trace>
+  void pool_results(Trace& t, branch<Context> const& aside) const {
+    pool(aside.take(*t.all_out), t.support_out, t.query_out);
+    t.fused = mean<1>(slice<0>(aside.take(*t.all_fused), 0, support_count()));
   }
 
   template <std::size_t Layer, class Output>
-  void settle_layer(Output& out, scalar_variable const& accuracy_before) {
+  void settle_layer(Output& out, branch<Context>& aside, scalar_variable const& accuracy_before) {
     auto& t = trace<Layer>();
     auto& figures = out.gates[Layer];
     auto const calibrated = model_.align.template at<Layer>()(stop_gradient(*t.fused));
-    auto const logits = cosine_logits(calibrated, unit(semantics_.global), options_.temperature_align);
+    auto const logits = cosine_logits(calibrated, unit(of_context(aside, semantics_.global)), options_.temperature_align);
     auto const align = cross_entropy(logits, supports_at_);
     figures.similarity = evaluate(mean_at(stop_gradient(logits), supports_at_) * options_.temperature_align);
     figures.accuracy = pooled_accuracy(*t.support_out, *t.query_out);
@@ -275,14 +302,14 @@ class dvla_rl<Config, T>::detail_episode {
                               options_.lambda_improvement * (*figures.accuracy - accuracy_before));
     scalar_variable const half = evaluate(0.5 * stop_gradient(align));
     out.align = out.align ? evaluate(*out.align + half) : half;
-    out.loss = evaluate(out.loss + 0.5 * align);
+    beside_loss_ = beside_loss_ ? evaluate(*beside_loss_ + 0.5 * align) : evaluate(0.5 * align);
     if (options_.gate != gate_kind::policy) return;
     auto const evaluation = rl::evaluate_policy(stop_gradient(*t.p), *t.actions, options_.policy);
     figures.log_density = evaluation.log_density;
     figures.entropy = evaluation.entropy;
     auto const loss = rl::reinforce_loss(*t.p, *t.actions, advantage<Layer>(*figures.reward), options_.tau_entropy, options_.policy);
     out.rl = out.rl ? evaluate(*out.rl + stop_gradient(loss)) : stop_gradient(loss);
-    out.loss = evaluate(out.loss + options_.lambda_rl * loss);
+    beside_loss_ = evaluate(*beside_loss_ + options_.lambda_rl * loss);
   }
 
   /// Reward less baseline; 0 before the baseline has started.
@@ -312,8 +339,9 @@ class dvla_rl<Config, T>::detail_episode {
   std::vector<std::uint32_t> support_labels_, query_labels_;
   std::uint32_t const* supports_at_ = nullptr;  // the same on the device
   std::uint32_t const* queries_at_ = nullptr;
-  layer_trace<c2> first_;
-  layer_trace<c3> second_;
+  std::optional<scalar_variable> beside_loss_;  // what is not supervised
+  layer_trace<Config.tokens(1), c2> first_;
+  layer_trace<Config.tokens(2), c3> second_;
 };
 
 }  // namespace dvla::inline DVLA_ABI

@@ -28,6 +28,7 @@ template <std::size_t Dim, std::size_t Heads = 8, class T = float>
 struct gated_attention {
   static_assert(Dim % Heads == 0, "gated attention: the channels must be divisible by the heads");
   static constexpr std::size_t head_dim = Dim / Heads;
+  static inline double const scale = 1 / std::sqrt(static_cast<double>(head_dim));
 
   nn::projection<dyn, Dim, T> sem_proj;
   nn::projection<Dim, Dim, T> w_q, w_k_img, w_v_img, w_k_txt, w_v_txt, out;
@@ -49,17 +50,29 @@ struct gated_attention {
   /// H = (a V + (1 - a) S) Wo for image tokens z (B, M, Dim), semantic tokens, (P, Dim) for all images or (B, P, Dim) for
   /// each, and gates a (B, 1, 1): (B, P, Dim).
   auto fuse(auto const& z, auto const& semantics, auto const& gates) const {
-    auto const t = convert<typename std::remove_cvref_t<decltype(z)>::value_type>(semantics);
-    double const scale = 1 / std::sqrt(static_cast<double>(head_dim));
-    auto const q = split_heads(w_q(t));
-    auto const image_guided = merge_heads(attention(q, split_heads(w_k_img(z)), split_heads(w_v_img(z)), scale));
-    auto const text = attention(q, split_heads(w_k_txt(t)), split_heads(w_v_txt(t)), scale);
-    if constexpr (std::remove_cvref_t<decltype(t)>::rank == 2) {
-      auto const text_guided = reshape(text, shape<dyn, Dim>(t.shape()[0]));
-      return out(evaluate(gates * image_guided + (1 - gates) * text_guided));
-    } else {
-      return out(evaluate(gates * image_guided + (1 - gates) * merge_heads(text)));
-    }
+    auto const words = read(convert<typename std::remove_cvref_t<decltype(z)>::value_type>(semantics));
+    return mix(attend(words.queries, look(z)), words.text_guided, gates);
+  }
+
+  /// Of fuse(), what no image takes part in: what semantic tokens ask, and what they make of each other (S), both shaped as they are.
+  template <class V>
+  struct words_read {
+    V queries, text_guided;
+  };
+  template <class V>
+  words_read<V> read(V const& semantics) const {
+    V const queries = w_q(semantics);
+    auto const text = attention(split_heads(queries), split_heads(w_k_txt(semantics)), split_heads(w_v_txt(semantics)), scale);
+    return {queries, reshape(text, semantics.shape())};
+  }
+  /// What images answer with: keys and values (B, M, Heads, Dim / Heads).
+  auto look(auto const& z) const { return std::pair(split_heads(w_k_img(z)), split_heads(w_v_img(z))); }
+  /// The image-guided tokens V (B, P, Dim).
+  auto attend(auto const& queries, auto const& keys_and_values) const {
+    return merge_heads(attention(split_heads(queries), keys_and_values.first, keys_and_values.second, scale));
+  }
+  auto mix(auto const& image_guided, auto const& text_guided, auto const& gates) const {
+    return out(evaluate(gates * image_guided + (1 - gates) * text_guided));
   }
 
   /// Image tokens enriched by the mean of the fused ones: z + 1 mean(H).
@@ -75,13 +88,13 @@ struct gated_attention {
     auto& context = z.context();
     std::size_t const appended = fused.shape()[1], rest = appended % map_width;
     std::size_t const zeros = pad == padding::zero_rows && rest != 0 ? map_width - rest : 0;
-    auto taller = concatenate<1>(z, fused);
-    if (zeros > 0) {
-      auto const filler = make_variable<element>(context, shape<dyn, dyn, Dim>(z.shape()[0], zeros));
-      fill(context.device(), filler.size(), filler.data_pointer(), element(0));
-      taller = concatenate<1>(taller, filler);
-    }
-    return slice<1, Z::shape_type::statics[1]>(block(taller), 0, z.shape()[1]);
+    auto const rows_of_block = [&](auto const& taller) {
+      return slice<1, Z::shape_type::statics[1]>(block(taller), 0, z.shape()[1]);
+    };
+    if (zeros == 0) return rows_of_block(concatenate<1>(z, fused));
+    auto const filler = make_variable<element>(context, shape<dyn, dyn, Dim>(z.shape()[0], zeros));
+    fill(context.device(), filler.size(), filler.data_pointer(), element(0));
+    return rows_of_block(concatenate<1>(z, fused, filler));
   }
 
  private:

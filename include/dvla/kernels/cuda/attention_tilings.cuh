@@ -63,8 +63,7 @@ inline constexpr resident_tiling resident_tiling_of<float, 64>{8, 2, 0, 1, 0, st
 template <>
 inline constexpr resident_tiling resident_tiling_of<float, 128>{8, 1, 0, 0, 0, 0};
 
-/// Of attention_gather.cuh, where a warp has 16 rows: warps of a block at most, and blocks that are to share a multiprocessor. Of floats
-/// of 64 those come here that leave it place for one block alone.
+/// Of attention_gather.cuh, where a warp has 16 rows: warps of a block at most, and blocks that are to share a multiprocessor.
 struct gather_tiling {
   unsigned warps, blocks;
 };
@@ -72,8 +71,6 @@ template <class T, int D>
 inline constexpr gather_tiling gather_tiling_of{4, std::is_same_v<T, bfloat16>&& D <= 64 ? 3
                                                    : D <= 64                             ? 2
                                                                                          : 1};
-template <>
-inline constexpr gather_tiling gather_tiling_of<float, 64>{8, 1};
 
 /// Whether two blocks of 16 rows of operands leave a thread registers for their gradients.
 template <class T, int D>

@@ -6,6 +6,7 @@
 
 #include <cublasLt.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <memory>
@@ -115,7 +116,7 @@ class cuda_queue {
   [[nodiscard]] bool records_steps() const { return records_steps_; }
   void records_steps(bool on) { records_steps_ = on; }
   /// In device memory: how many steps after its recording a replayed step runs. Random kernels add it to their stream's step.
-  [[nodiscard]] unsigned long long* steps_later() const { return steps_later_; }
+  [[nodiscard]] unsigned long long* steps_later() const { return parent_ == nullptr ? steps_later_ : parent_->steps_later_; }
   /// In device memory: a barrier for each multiprocessor, all of them free between kernels.
   [[nodiscard]] grid_barrier* barriers() const { return barriers_; }
   /// Memory that kernels use and give back before they return; the next kernel may get the same.
@@ -132,14 +133,19 @@ class cuda_queue {
   /// What matrix products have planned so far: theirs to make and to read.
   [[nodiscard]] std::shared_ptr<void>& product_plans() { return product_plans_; }
 
-  /// A second queue of the card, for work whose results are not needed soon; made at its first use.
-  [[nodiscard]] cuda_queue& side();
-  /// What the side is given from now on begins after everything that this queue was given so far.
-  void begin_side();
+  /// What may run beside a queue: gradients of weights, and branches of a computation (autodiff/branch.hpp).
+  enum class beside { weights, branch };
+  /// A further queue of the card for such work; made at its first use.
+  [[nodiscard]] cuda_queue& side(beside which);
+  /// What the side is given from now on begins after everything that this queue was given so far; a branch, after the weights' too.
+  void begin_side(beside which);
   /// A mark of all that the side was given so far.
-  [[nodiscard]] std::size_t end_side();
+  [[nodiscard]] std::size_t end_side(beside which);
+  [[nodiscard]] std::size_t next_mark(beside which) const;
   /// What this queue is given from now on begins after the side has come to a mark.
-  void await_side(std::size_t mark);
+  void await_side(beside which, std::size_t mark);
+  /// Whether this is a side of another queue. Nothing runs beside it.
+  [[nodiscard]] bool is_side() const { return parent_ != nullptr; }
   /// Whether the next kernel may be set up early: not the first one after a wait for another stream.
   [[nodiscard]] bool overlaps_next() { return std::exchange(overlaps_next_, true); }
 
@@ -159,7 +165,8 @@ class cuda_queue {
   arena<cuda_memory> scratch_{std::size_t{16} << 20};
   std::unordered_map<void const*, cudaFuncAttributes> properties_;
   std::shared_ptr<void> product_plans_;
-  std::shared_ptr<side_queue> side_;
+  cuda_queue* parent_ = nullptr;
+  std::array<std::shared_ptr<side_queue>, 2> sides_;
   bool overlaps_next_ = false;
 };
 
@@ -176,17 +183,36 @@ struct basic_cuda : cuda_memory {
 
   [[nodiscard]] cudaStream_t stream() const { return queue->stream(); }
 
-  /// Runs work(device of the side queue) beside the queue, after all it was given so far; the mark of its end.
+  /// Runs work(device of a side queue) beside the queue, after all it was given so far; the mark of its end.
   template <class Work>
   [[nodiscard]] std::size_t run_beside(Work const& work) const {
-    queue->begin_side();
-    basic_cuda beside = *this;
-    beside.queue = &queue->side();
-    work(beside);
-    return queue->end_side();
+    if (queue->is_side()) {
+      work(*this);
+      return 0;
+    }
+    queue->begin_side(cuda_queue::beside::weights);
+    basic_cuda side = *this;
+    side.queue = &queue->side(cuda_queue::beside::weights);
+    work(side);
+    return queue->end_side(cuda_queue::beside::weights);
   }
   /// What `queue` is given from now on begins after the work beside it has come to a mark.
-  static void await_beside(void* queue, std::size_t mark) { static_cast<cuda_queue*>(queue)->await_side(mark); }
+  static void await_beside(void* queue, std::size_t mark) {
+    static_cast<cuda_queue*>(queue)->await_side(cuda_queue::beside::weights, mark);
+  }
+
+  /// The device of the queue's branches, how one begins and ends, the mark of its end, and how the queue waits for it.
+  [[nodiscard]] basic_cuda branch() const {
+    basic_cuda out = *this;
+    out.queue = &queue->side(cuda_queue::beside::branch);
+    return out;
+  }
+  void begin_branch() const { queue->begin_side(cuda_queue::beside::branch); }
+  [[nodiscard]] std::size_t end_branch() const { return queue->end_side(cuda_queue::beside::branch); }
+  [[nodiscard]] std::size_t next_branch_mark() const { return queue->next_mark(cuda_queue::beside::branch); }
+  static void await_branch(void* queue, std::size_t mark) {
+    static_cast<cuda_queue*>(queue)->await_side(cuda_queue::beside::branch, mark);
+  }
 };
 
 using cuda = basic_cuda<>;

@@ -224,13 +224,14 @@ template <class T, class Problem, class Epilogue>
          detail::blocks_of(p.n, tile::columns) <= static_cast<unsigned>(queue.multiprocessors());
 }
 
-/// Whether it is also likely to be the fastest way: every team has rows to take several times.
+/// Whether it is also likely to be the fastest way: every team has rows to take several times, and the depth is one that it hides (384
+/// took longer than the library's product and a pass in all that was measured).
 template <class T, class Problem, class Epilogue>
 [[nodiscard]] bool should_be_stationary(Problem const& p, cuda_queue const& queue, Epilogue const& epilogue) {
   using tile = stationary_tile<T, false>;
   std::size_t const column_tiles = (p.n + tile::columns - 1) / tile::columns;
   std::size_t const teams = static_cast<std::size_t>(queue.multiprocessors()) / column_tiles * tile::teams;
-  return p.m > 2 * teams * tile::rows && can_be_stationary<T>(p, queue, epilogue);
+  return p.k <= 192 && p.m > 2 * teams * tile::rows && can_be_stationary<T>(p, queue, epilogue);
 }
 
 /// The product alpha A op(B), finished by the epilogue, for what can be computed so.

@@ -16,7 +16,8 @@ namespace kernels {
 namespace batch_norms {
 
 /// Threads of a block: for x up to so many bytes, and for floats in rows of more than 16 up to more, which one kernel takes forward
-/// alone. What is larger yet, and backward has twice the operands, is read faster by kernels of many blocks, two or three of them.
+/// alone. What is larger yet, and backward has twice the operands, is read no slower by kernels of many blocks, two or three of them;
+/// but rows in two parts are up to the larger size, for which those kernels would have to run twice.
 inline constexpr unsigned whole_threads = 512, whole_threads_of_large = 1024;
 inline constexpr std::size_t whole_bytes = std::size_t{16} << 20, whole_bytes_of_large = std::size_t{32} << 20;
 
@@ -361,19 +362,18 @@ template <precision P, class PassOf, class E, class... Same>
 [[nodiscard]] bool run_whole(basic_cuda<P> const& device, batch_rows rows, std::size_t columns, PassOf const& pass_of, char const* doing,
                              E const* x, Same const*... others) {
   constexpr int n = packet_of<E>;
-  bool const takes_large = decltype(pass_of(0))::takes_large && columns > 16;
+  constexpr bool more_threads = decltype(pass_of(0))::takes_large;
   std::size_t const tiles = column_walks::divide_up(columns, 32), bytes = rows.all * columns * sizeof(E);
-  std::size_t const most = takes_large ? whole_bytes_of_large : whole_bytes;
+  std::size_t const most = columns > 16 && (more_threads || rows.parts() == 2) ? whole_bytes_of_large : whole_bytes;
   if (bytes == 0 || bytes > most || tiles * rows.parts() > static_cast<std::size_t>(device.queue->multiprocessors())) return false;
   if (columns % n != 0 || !allows_packets<n>(x, others...)) return false;
-  if (bytes > whole_bytes) {
-    if constexpr (decltype(pass_of(0))::takes_large)
+  if constexpr (more_threads)
+    if (bytes > whole_bytes) {
       launch_whole<n, 32, whole_threads_of_large>(device, rows, columns, pass_of, doing);
-  } else if (columns > 16) {
-    launch_whole<n, 32, whole_threads>(device, rows, columns, pass_of, doing);
-  } else {
-    launch_whole<n, 16, whole_threads>(device, rows, columns, pass_of, doing);
-  }
+      return true;
+    }
+  if (columns > 16) launch_whole<n, 32, whole_threads>(device, rows, columns, pass_of, doing);
+  else launch_whole<n, 16, whole_threads>(device, rows, columns, pass_of, doing);
   return true;
 }
 
