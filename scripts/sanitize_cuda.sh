@@ -36,7 +36,7 @@ jobs=${JOBS:-$(($(nproc) < 12 ? $(nproc) : 12))}
 
 # A kernel filter as this version of the tool spells it.
 filter=--filter
-if "$sanitizer" --help 2>&1 | grep -q -e '--kernel-name '; then filter=--kernel-name; fi
+if [[ $("$sanitizer" --help 2>&1 || true) == *--kernel-name\ * ]]; then filter=--kernel-name; fi
 
 # check TOOL PROGRAM TEST FILTER NUMBER: one line; of the NUMBER-th of the cases alone, or of all with 0.
 # shellcheck disable=SC2317  # called by xargs

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dvla/autodiff/attention.hpp>
+#include <dvla/autodiff/branch.hpp>
 #include <dvla/autodiff/convolution.hpp>
 #include <dvla/autodiff/evaluate.hpp>
 #include <dvla/autodiff/folded_norm.hpp>

@@ -32,10 +32,11 @@ auto loss_of(two_sided const& model, Images const& x, Words const& words, bool b
   branch reading(context, beside);
   rows read = reading.take(words);
   for (int i = 0; i < 6; ++i) read = evaluate(tanh(model.both(read) + model.aside(read)));
+  auto const mean_read = mean<0>(read);
   reading.close();
   rows y = x;
   for (int i = 0; i < 3; ++i) y = evaluate(gelu(model.here(y)) + model.both(y));
-  rows const mixed = evaluate(y * reading.result(mean<0>(read)));
+  rows const mixed = evaluate(y * reading.result(mean_read));
   branch judging(context, beside);
   rows judged = judging.take(stop_gradient(mixed));
   for (int i = 0; i < 4; ++i) judged = evaluate(sigmoid(model.aside(judged)) * judged + model.both(judged));

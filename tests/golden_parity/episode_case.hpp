@@ -59,9 +59,10 @@ void episode(report& found, golden_file const& golden, bool training) {
 
   dvla::tape<Device> tape;
   tape.training(training);
-  using images = dvla::episode_images<Config, T, dvla::tape<Device>>;
+  using images = dvla::episode_batch_images<Config, T, dvla::tape<Device>>;  // as training and evaluation pass them
   using semantics = dvla::episode_semantics<T, dvla::tape<Device>>;
-  auto const out = model.episode(images{tape(support), tape(queries), way}, semantics{tape(local), tape(global)}, &actions);
+  images const together{dvla::concatenate<0>(tape(support), tape(queries)), way * shot, way};
+  auto const out = model.episode(together, semantics{tape(local), tape(global)}, &actions);
   auto const number = [&](std::string const& name, double value) {
     found.add("rewards and losses", name, relative_error(std::vector{value}, golden.values(name, {1}), 1e-3), bounds_of<T>.output);
   };

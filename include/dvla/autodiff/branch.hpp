@@ -17,7 +17,8 @@ namespace dvla::inline DVLA_ABI {
 ///
 /// Its inputs are parameters and what take() takes; result() and sum() lead back. The backward pass branches at the same places, so
 /// gradients of parameters that the branch uses are added beside, too. Nothing else is to be given to the context that was left
-/// before close(), the first result() or the end of the scope.
+/// before close(), the first result() or sum(), or the end of the scope, and nothing to the branch after it. One branch of a context is
+/// open at a time; several may be under way.
 template <class Context>
 class branch {
   using device = typename Context::device_type;
@@ -27,6 +28,7 @@ class branch {
   explicit branch(Context& left, bool beside = true) : left_(&left), in_(&left) {
     if constexpr (possible) {
       if (!beside || left.device().queue->is_side()) return;
+      left.branch_begins();
       in_ = &left.aside();
       if constexpr (Context::records) {
         in_->recording(left.recording());
@@ -41,7 +43,11 @@ class branch {
   ~branch() {
     try {
       close();
-      if (beside() && !records()) left_->join_branches();
+      if (!beside()) return;
+      left_->branch_gone();
+      if (left_->recording()) return;
+      left_->await_branches();
+      if (!left_->has_branches() && left_->recorded_nodes() == 0) left_->join_branches();
     } catch (error const&) {  // the device is lost, which the next call to it tells
     }
   }
@@ -79,12 +85,14 @@ class branch {
     return out;
   }
 
-  /// a + b for a scalar of the context that was left and one of the branch, without waiting: a loss of two parts. Its value is there
-  /// after backward(), or when host() asks for it.
+  /// a + b for a scalar of the context that was left and one of the branch, without waiting: a loss of two parts, with which the branch
+  /// closes. Its value is there after backward(), or when host() asks for it.
   template <class T>
   [[nodiscard]] variable<T, shape<>, Context> sum(variable<T, shape<>, Context> const& a, variable<T, shape<>, Context> const& b) {
     if (!beside()) return evaluate(a + b);
+    if constexpr (possible) left_->device().begin_branch();  // a may have been computed since it began
     variable<T, shape<>, Context> const total = evaluate(take(stop_gradient(a)) + stop_gradient(b));
+    close();
     auto const out = shared(*left_, total);
     if constexpr (Context::records)
       if (recorded(*left_, a, b))
@@ -101,11 +109,6 @@ class branch {
     std::size_t first;
     std::vector<std::function<void()>> arrived;
   };
-
-  [[nodiscard]] bool records() const {
-    if constexpr (Context::records) return left_->recording();
-    else return false;
-  }
 
   /// The elements of a variable as one of the other context, without its history.
   template <class T, class S>
@@ -124,16 +127,31 @@ class branch {
     });
   }
 
+  /// A branch that runs backwards, to its end whatever happens.
+  struct backward_scope {
+    Context& left;
+    record& r;
+
+    backward_scope(Context& of, record& branch) : left(of), r(branch) {
+      left.device().begin_branch();
+      detail::branch_at_work = {left.device().queue, device::await_branch, left.device().next_branch_mark()};
+    }
+    backward_scope(backward_scope const&) = delete;
+    backward_scope& operator=(backward_scope const&) = delete;
+    ~backward_scope() {
+      detail::branch_at_work = {};
+      try {
+        left.keep_for_branch(r.arrived);  // the gradients that were read
+        left.branch_ended(left.device().end_branch());
+      } catch (error const&) {  // the device is lost, which the next call to it tells
+      }
+    }
+  };
+
   static void run_backward(Context& left, record& r) {
-    Context& in = left.aside();
-    auto const& on = left.device();
-    on.begin_branch();
-    detail::branch_at_work = {on.queue, device::await_branch, on.next_branch_mark()};
+    backward_scope const scope(left, r);
     for (auto const& add : r.arrived) add();
-    in.run_down_to(r.first);
-    detail::branch_at_work = {};
-    left.keep_for_branch(r.arrived);  // the gradients that were read
-    left.branch_ended(on.end_branch());
+    left.aside().run_down_to(r.first);
   }
 
   Context* left_;

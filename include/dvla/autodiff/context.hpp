@@ -209,27 +209,41 @@ class branching_context : public context<Device> {
   void keep_for_branch(Kept const&... kept) {
     kept_.keep(0, kept...);
   }
-  /// A branch has come to its end, as far as the host is concerned.
-  void branch_ended(std::size_t mark) { branch_mark_ = mark; }
+  /// A branch begins, which no other is in the way of; the host has given it all; it is gone.
+  void branch_begins() {
+    expect(!branch_open_, "branch: another one of this context is open; close it first");
+    branch_open_ = true;
+    ++branches_;
+  }
+  void branch_ended(std::size_t mark) {
+    branch_open_ = false;
+    branch_mark_ = mark;
+  }
+  void branch_gone() { --branches_; }
+  [[nodiscard]] bool has_branches() const { return branches_ > 0; }
   /// What the context is given from now on begins after all branches that have ended.
   void await_branches() {
     if constexpr (requires(Device const& device) { device.branch(); }) Device::await_branch(this->device().queue, branch_mark_);
   }
-
-  /// The same, and what they read is let go of.
+  /// The same, and what they read is let go of: where no branch will run backwards any more.
   void join_branches() {
     await_branches();
     kept_.release(0, [](std::size_t) {});
   }
 
  protected:
-  void forget_branches() { kept_.forget(); }
+  /// Without waiting for anybody: the device is lost.
+  void forget_branches() {
+    kept_.forget();
+    branch_mark_ = 0;
+  }
   [[nodiscard]] Self* aside_if_made() { return aside_.get(); }
 
  private:
   std::unique_ptr<Self> aside_;
   kept_beside kept_{this->bookkeeping()};
-  std::size_t branch_mark_ = 0;
+  std::size_t branch_mark_ = 0, branches_ = 0;
+  bool branch_open_ = false;
 };
 
 /// Computes without recording: values are freed as soon as nothing refers to them.
@@ -238,6 +252,10 @@ class inference : public branching_context<inference<Device>, Device> {
  public:
   static constexpr bool records = false;
   explicit inference(Device device = {}) : branching_context<inference, Device>(device) {}
+
+  /// Nothing is recorded, so nothing of a branch is left.
+  [[nodiscard]] bool recording() const { return false; }
+  [[nodiscard]] std::size_t recorded_nodes() const { return 0; }
 
   /// A variable that reads the caller's memory, which must outlive it.
   template <class Tensor>

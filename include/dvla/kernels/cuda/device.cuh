@@ -144,6 +144,9 @@ class cuda_queue {
   [[nodiscard]] std::size_t next_mark(beside which) const;
   /// What this queue is given from now on begins after the side has come to a mark.
   void await_side(beside which, std::size_t mark);
+  /// The queue waits for all sides; or for none of them ever, whose work was part of a recording that was given up.
+  void await_sides();
+  void forget_sides();
   /// Whether this is a side of another queue. Nothing runs beside it.
   [[nodiscard]] bool is_side() const { return parent_ != nullptr; }
   /// Whether the next kernel may be set up early: not the first one after a wait for another stream.

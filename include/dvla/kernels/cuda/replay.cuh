@@ -54,6 +54,7 @@ class replay<basic_cuda<P>> {
   template <class Body>
   void record(basic_cuda<P> const& device, std::uint64_t step, Body&& body) {
     recorded_at_ = step;
+    device.queue->await_sides();  // of a run that was given up: a recording cannot wait for what was issued before it
     // Relaxed: another thread may use the card, and an arena may still have to grow.
     cuda_check(cudaStreamBeginCapture(device.stream(), cudaStreamCaptureModeRelaxed), "beginning to record a step");
     cudaGraph_t issued = nullptr;
@@ -62,9 +63,12 @@ class replay<basic_cuda<P>> {
     } catch (...) {
       if (cudaStreamEndCapture(device.stream(), &issued) == cudaSuccess) (void)cudaGraphDestroy(issued);
       (void)cudaGetLastError();
+      device.queue->forget_sides();
       throw;
     }
-    cuda_check(cudaStreamEndCapture(device.stream(), &issued), "recording a step; a step must not wait for the device");
+    auto const ended = cudaStreamEndCapture(device.stream(), &issued);
+    if (ended != cudaSuccess) device.queue->forget_sides();
+    cuda_check(ended, "recording a step; a step must not wait for the device");
     auto const status = cudaGraphInstantiate(&graph_, issued, 0);
     (void)cudaGraphDestroy(issued);
     cuda_check(status, "making a graph of a recorded step");

@@ -72,5 +72,15 @@ inline void cuda_queue::await_side(beside which, std::size_t mark) {
   at.hold(*this, mark);
 }
 
+inline void cuda_queue::await_sides() {
+  for (auto const which : {beside::weights, beside::branch})
+    if (auto const& at = sides_[static_cast<std::size_t>(which)]) await_side(which, at->marks);
+}
+
+inline void cuda_queue::forget_sides() {
+  for (auto const& at : sides_)
+    if (at) at->awaited = at->marks;
+}
+
 }  // namespace kernels
 }  // namespace dvla::inline DVLA_ABI
