@@ -123,7 +123,8 @@ class branch {
     if (!x.wants_gradient()) return;
     r.arrived.push_back([own = detail::cell_reference<T, false>(&own), x] {
       auto const target = x.add_gradient();
-      copy_blocks(x.context().device(), 1, x.size(), static_cast<T const*>(own->gradient), x.size(), target.data, x.size(), target.accumulate);
+      copy_blocks(x.context().device(), 1, x.size(), static_cast<T const*>(own->gradient), x.size(), target.data, x.size(),
+                  target.accumulate);
     });
   }
 

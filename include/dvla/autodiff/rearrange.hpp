@@ -120,7 +120,8 @@ template <std::size_t Axis, detail::differentiable A, detail::differentiable... 
     (put(others.data_pointer()), ...);
     if (recorded(context, a, others...)) {
       if constexpr (std::remove_reference_t<decltype(context)>::records)
-        context.record(y.cell(), [&context, outer = outer, blocks, step, to = std::tuple(a.gradient_only(), others.gradient_only()...)](T const* dy) {
+        context.record(y.cell(), [&context, outer = outer, blocks, step,
+                                  to = std::tuple(a.gradient_only(), others.gradient_only()...)](T const* dy) {
           std::apply([&](auto const&... each) { detail::split_gradient(context, outer, blocks, step, dy, each...); }, to);
         });
     }
