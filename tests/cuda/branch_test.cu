@@ -30,6 +30,7 @@ auto loss_of(two_sided const& model, Images const& x, Words const& words, bool b
   using rows = variable<float, shape<dyn, width>, Context>;
   auto& context = x.context();
   branch reading(context, beside);
+  CHECK(reading.beside() == beside);
   rows read = reading.take(words);
   for (int i = 0; i < 6; ++i) read = evaluate(tanh(model.both(read) + model.aside(read)));
   auto const mean_read = mean<0>(read);

@@ -1,7 +1,6 @@
 // Supports and queries of an episode in one batch give what they give one after the other, in training and outside it.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "models/episode.hpp"
@@ -20,10 +19,8 @@ TEST_CASE("An episode in one batch has the logits, features and gates of support
       episode_images<tiny, double, inference<>> const apart{context(e.support), context(e.query), tiny_episode::way};
       auto const expected = e.model.trace_episode(apart, semantics);
 
-      tensor<double, tiny_episode::images> all(10);
-      std::copy_n(e.support.data(), e.support.size(), all.data());
-      std::copy_n(e.query.data(), e.query.size(), all.data() + e.support.size());
-      episode_batch_tokens<tiny, double, inference<>> const together{e.model.enter(context(all)), 4, tiny_episode::way};
+      auto const all = concatenate<0>(context(e.support), context(e.query));
+      episode_batch_images<tiny, double, inference<>> const together{all, 4, tiny_episode::way};
       auto const found = e.model.trace_episode(together, semantics);
 
       auto const check = [](auto const& a, auto const& b) {
@@ -75,6 +72,6 @@ TEST_CASE("An episode in one batch is refused where images see different semanti
   e.model.options.semantics = semantics_scope::own_class;
   inference<> context;
   episode_semantics<double, inference<>> const semantics{context(e.local), context(e.global)};
-  episode_batch_tokens<tiny, double, inference<>> const together{e.model.enter(context(e.support)), 2, tiny_episode::way};
+  episode_batch_images<tiny, double, inference<>> const together{context(e.support), 2, tiny_episode::way};
   CHECK_THROWS_WITH_AS((void)e.model.trace_episode(together, semantics), doctest::Contains("only with semantics of the whole episode"), error);
 }

@@ -41,7 +41,7 @@ template <class T, class Device>
 /// The rows of a batch of `samples`, of which the first `apart` are normalised apart.
 [[nodiscard]] inline batch_rows rows_of_batch(std::size_t samples, std::size_t rows, std::size_t apart) {
   expect(apart == 0 || apart < samples, "batch_norm: ", apart, " samples are to be normalised apart from the rest, but the batch has ",
-         samples);
+         samples, "; give a larger batch");
   return {rows, apart == 0 ? 0 : rows / samples * apart};
 }
 

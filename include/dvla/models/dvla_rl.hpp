@@ -71,13 +71,6 @@ struct episode_tokens {
   std::size_t way;
 };
 
-/// Such tokens in one batch, first those of the supports.
-template <visformer_config Config, class T, class Context>
-struct episode_batch_tokens {
-  typename episode_tokens<Config, T, Context>::tokens all;
-  std::size_t supports, way;
-};
-
 /// The figures of a gated layer as scalars on the device, as gate_report has them.
 template <class T, class Context>
 struct gate_figures {

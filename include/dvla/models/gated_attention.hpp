@@ -71,6 +71,7 @@ struct gated_attention {
   auto attend(auto const& queries, auto const& keys_and_values) const {
     return merge_heads(attention(split_heads(queries), keys_and_values.first, keys_and_values.second, scale));
   }
+  /// H of image-guided and text-guided tokens, which a gate weighs.
   auto mix(auto const& image_guided, auto const& text_guided, auto const& gates) const {
     return out(evaluate(gates * image_guided + (1 - gates) * text_guided));
   }
